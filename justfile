@@ -1,0 +1,22 @@
+# Everything that continuous integration runs.
+ci:
+    bash .ci/run
+
+# The tests, as the README runs them.
+test:
+    cargo test --features arrays,plots,progress
+
+# Formatting, lints and documentation, warnings denied.
+lint:
+    cargo fmt --check
+    cargo clippy --all-targets --all-features -- -D warnings
+    RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --all-features
+
+# The main job: 371 real galaxies (pass `--quick` for a look at the machinery).
+galaxies *ARGS:
+    cargo run --release --features arrays,plots,progress --example sed_fitting -- {{ARGS}}
+
+# Criterion benches; run them on a quiet machine.
+bench:
+    cargo bench --bench training_step
+    cargo bench --bench gemm

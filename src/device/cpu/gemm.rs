@@ -1,0 +1,402 @@
+//! Small matrix products for tiles of rows: C = start + op(A) op(B).
+//!
+//! The products of a dense layer Y = X W + b and of its adjoint,
+//! $$Y = XW + b, \qquad \bar X = \bar Y W^\top, \qquad \bar W \mathrel{+}= X^\top \bar Y,$$
+//! with m tile rows (1 to a few hundred) and layer widths k and n (2 to a thousand). The shape of
+//! the algorithm is that of Goto and van de Geijn (*Anatomy of High-Performance Matrix
+//! Multiplication*, ACM TOMS 34, 2008), less what small matrices do not need: B is packed one
+//! panel of columns at a time, A is read where it lies, and nothing is allocated.
+//!
+//! Element (i, j) is one chain of fused multiply-adds over p = 0, 1, .., k-1, begun at its
+//! starting value. Neither m nor n nor the place in a tile changes that order, so a row's result
+//! is the same, bit for bit, in whatever tile it is computed.
+
+use crate::math;
+use crate::real::Real;
+use std::array;
+
+/// Rows of C held in registers at once. With two 256-bit vectors a row this makes 12
+/// accumulators, which hide the latency of a fused multiply-add and leave 4 of 16 registers for
+/// the operands.
+const MR: usize = 6;
+/// Columns of C held in registers at once, in `f32`; `f64` has half as many.
+const NR: usize = 16;
+/// Rows of B packed at once: a full panel takes 16 KiB, half of a small L1 cache.
+const DEPTH: usize = 256;
+
+/// A matrix seen through two strides, so that a transposition moves no data.
+#[derive(Debug, Clone, Copy)]
+pub struct Mat<'a, T> {
+    data: &'a [T],
+    rows: usize,
+    cols: usize,
+    row_stride: usize,
+    col_stride: usize,
+}
+
+impl<'a, T> Mat<'a, T> {
+    /// `[rows x cols]`, row after row without gaps. Panics if `data` is too short.
+    pub fn new(data: &'a [T], rows: usize, cols: usize) -> Self {
+        Self::strided(data, rows, cols, cols)
+    }
+
+    /// `[rows x cols]`, the rows `stride` elements apart. Panics if `data` is too short.
+    pub fn strided(data: &'a [T], rows: usize, cols: usize, stride: usize) -> Self {
+        assert!(holds(data.len(), rows, cols, stride), "{rows} x {cols} does not fit in the data");
+        Self { data, rows, cols, row_stride: stride, col_stride: 1 }
+    }
+
+    /// The transpose, `[cols x rows]`.
+    pub fn t(self) -> Self {
+        let Self { data, rows, cols, row_stride, col_stride } = self;
+        Self { data, rows: cols, cols: rows, row_stride: col_stride, col_stride: row_stride }
+    }
+
+    /// The data from element (i, j) on.
+    #[inline(always)]
+    fn at(&self, i: usize, j: usize) -> &'a [T] {
+        self.data.get(i * self.row_stride + j * self.col_stride..).unwrap_or_default()
+    }
+
+    /// The block of `rows x cols` elements whose first is (i, j).
+    fn block(self, i: usize, j: usize, rows: usize, cols: usize) -> Self {
+        debug_assert!(i + rows <= self.rows && j + cols <= self.cols);
+        Self { data: self.at(i, j), rows, cols, ..self }
+    }
+}
+
+/// Whether the last of `rows x cols` elements lies within the first `len`.
+fn holds(len: usize, rows: usize, cols: usize, stride: usize) -> bool {
+    let end = |rows: usize| (rows - 1).checked_mul(stride)?.checked_add(cols);
+    rows == 0 || cols == 0 || end(rows).is_some_and(|end| end <= len)
+}
+
+/// The value each sum starts from.
+#[derive(Debug, Clone, Copy)]
+pub enum Start<'a, T> {
+    /// Zero: C = A B.
+    Zero,
+    /// What C holds: C += A B.
+    Add,
+    /// The same row for all: C = A B + b, b of length n.
+    Bias(&'a [T]),
+}
+
+/// Working memory of [`gemm`], owned by whoever calls it again and again.
+#[derive(Debug)]
+#[repr(align(64))] // no vector of a panel straddles two cache lines
+pub struct Scratch<T> {
+    /// One starting row, then the rows of B, each cut to the panel's width.
+    panel: [T; NR * (1 + DEPTH)],
+    /// A tile at the ragged edge of C.
+    edge: [T; NR * MR],
+}
+
+impl<T: Real> Scratch<T> {
+    /// About 17 KiB in `f32`.
+    pub fn boxed() -> Box<Self> {
+        Box::new(Self { panel: [T::ZERO; NR * (1 + DEPTH)], edge: [T::ZERO; NR * MR] })
+    }
+}
+
+/// C = start + A B, with A `[m x k]`, B `[k x n]` and C `[m x n]`, whose rows lie `stride` apart.
+///
+/// Allocates nothing. Panics if the shapes do not fit together: it is called by a compiled plan,
+/// which has checked them.
+pub fn gemm<T: Real>(
+    a: Mat<T>,
+    b: Mat<T>,
+    start: Start<T>,
+    c: &mut [T],
+    stride: usize,
+    scratch: &mut Scratch<T>,
+) {
+    let (m, k, n) = (a.rows, a.cols, b.cols);
+    assert!(b.rows == k, "{m} x {k} times {} x {n}", b.rows);
+    assert!(n <= stride && holds(c.len(), m, n, stride), "C does not hold {m} x {n}");
+    if m == 0 || n == 0 {
+        return;
+    }
+    // One 128-bit vector: the last panel is no wider than it need be, in steps of this.
+    let quarter = 16 / size_of::<T>();
+    // With k = 0 the one empty block still writes the start.
+    for p in (0..k.max(1)).step_by(DEPTH) {
+        let depth = DEPTH.min(k - p);
+        for j in (0..n).step_by(4 * quarter) {
+            let w = n.min(j + 4 * quarter) - j;
+            let start = match start {
+                Start::Bias(bias) if p == 0 => Start::Bias(&bias[j..j + w]),
+                Start::Zero if p == 0 => Start::Zero,
+                _ => Start::Add,
+            };
+            let columns = match (quarter, w.div_ceil(quarter)) {
+                (2, 1) => columns::<T, 2>,
+                (2, 2) | (4, 1) => columns::<T, 4>,
+                (2, 3) => columns::<T, 6>,
+                (2, _) | (_, 2) => columns::<T, 8>,
+                (_, 3) => columns::<T, 12>,
+                (_, _) => columns::<T, 16>,
+            };
+            let (a, b) = (a.block(0, p, m, depth), b.block(p, j, depth, w));
+            columns(a, b, start, &mut c[j..], stride, scratch);
+        }
+    }
+}
+
+/// The product with one panel of at most W columns of B.
+fn columns<T: Real, const W: usize>(
+    a: Mat<T>,
+    b: Mat<T>,
+    start: Start<T>,
+    c: &mut [T],
+    stride: usize,
+    scratch: &mut Scratch<T>,
+) {
+    let Scratch { panel, edge } = scratch;
+    let panel = &mut panel.as_chunks_mut::<W>().0[..=b.rows];
+    panel[0] = if let Start::Bias(bias) = start { padded(bias) } else { [T::ZERO; W] };
+    math::wide(
+        #[inline(always)]
+        || pack(b, &mut panel[1..]),
+    );
+    let add = matches!(start, Start::Add);
+    for i in (0..a.rows).step_by(MR) {
+        let c = &mut c[i * stride..];
+        let (rows, cols) = (MR.min(a.rows - i), b.cols);
+        if rows == MR && cols == W {
+            tile(a, i, panel, add, c, stride);
+        } else {
+            // A ragged tile is computed whole beside C; only its part in C is copied.
+            if add {
+                copy(rows, cols, c, stride, edge, NR);
+            }
+            tile(a, i, panel, add, edge, NR);
+            copy(rows, cols, edge, NR, c, stride);
+        }
+    }
+}
+
+/// The rows of B, each as W contiguous elements. Those beyond B's last column are arbitrary:
+/// they only reach columns of a tile that are not copied to C.
+#[inline(always)]
+fn pack<T: Real, const W: usize>(b: Mat<T>, panel: &mut [[T; W]]) {
+    if b.col_stride == 1 {
+        for (p, row) in panel.iter_mut().enumerate() {
+            let x = b.at(p, 0);
+            match x.first_chunk() {
+                Some(x) => *row = *x,
+                None => *row = padded(x),
+            }
+        }
+    } else {
+        debug_assert_eq!(b.row_stride, 1);
+        let x: [&[T]; W] = array::from_fn(|j| &b.at(0, j.min(b.cols - 1))[..b.rows]);
+        for (p, row) in panel.iter_mut().enumerate() {
+            *row = array::from_fn(|j| x[j][p]);
+        }
+    }
+}
+
+/// The start of a row of W, the rest zero.
+fn padded<T: Real, const W: usize>(x: &[T]) -> [T; W] {
+    array::from_fn(|j| x.get(j).copied().unwrap_or(T::ZERO))
+}
+
+fn copy<T: Copy>(rows: usize, cols: usize, from: &[T], step: usize, to: &mut [T], stride: usize) {
+    for (to, from) in to.chunks_mut(stride).zip(from.chunks(step)).take(rows) {
+        to[..cols].copy_from_slice(&from[..cols]);
+    }
+}
+
+/// Rows i to i + MR of the product with a panel.
+///
+/// Never inlined: in a function of its own, its arrays coming from memory and going back to it,
+/// every sum of the kernel becomes a lane of a vector register; among its neighbours, few do.
+#[inline(never)]
+fn tile<T: Real, const W: usize>(
+    a: Mat<T>,
+    i: usize,
+    panel: &[[T; W]],
+    add: bool,
+    c: &mut [T],
+    stride: usize,
+) {
+    math::wide(
+        #[inline(always)]
+        move || kernel(a, i, panel, add, c, stride),
+    );
+}
+
+#[inline(always)]
+fn kernel<T: Real, const W: usize>(
+    a: Mat<T>,
+    i: usize,
+    panel: &[[T; W]],
+    add: bool,
+    c: &mut [T],
+    stride: usize,
+) {
+    let (start, panel) = panel.split_first().expect("a panel begins with its start");
+    assert!(i < a.rows && panel.len() == a.cols);
+    // Beyond its end the last row of A is repeated; that part of the tile is not copied to C.
+    let row: [usize; MR] = array::from_fn(|r| (i + r).min(a.rows - 1) * a.row_stride);
+    let mut sum = [*start; MR];
+    if add {
+        for (r, sum) in sum.iter_mut().enumerate() {
+            sum.copy_from_slice(&c[r * stride..][..W]);
+        }
+    }
+    for (p, b) in panel.iter().enumerate() {
+        for (sum, row) in sum.iter_mut().zip(row) {
+            // SAFETY: this is the element in a row < a.rows and a column p < a.cols, which the
+            // data hold: checked where a `Mat` is made, kept by `t` and by `block`. Half as fast
+            // again as with the check.
+            let x = unsafe { *a.data.get_unchecked(row + p * a.col_stride) };
+            for (sum, b) in sum.iter_mut().zip(b) {
+                *sum = x.mul_add(*b, *sum);
+            }
+        }
+    }
+    for (r, sum) in sum.iter().enumerate() {
+        c[r * stride..][..W].copy_from_slice(sum);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Numbers without structure, exactly representable nowhere near the rounding of a sum.
+    fn values<T: Real>(n: usize, seed: usize) -> Vec<T> {
+        (0..n).map(|i| T::from_f64(((i * 7919 + seed) as f64).sin())).collect()
+    }
+
+    /// What [`gemm`] promises, element by element.
+    fn naive<T: Real>(a: Mat<T>, b: Mat<T>, start: Start<T>, c: &mut [T], stride: usize) {
+        for i in 0..a.rows {
+            for j in 0..b.cols {
+                let c = &mut c[i * stride + j];
+                *c = match start {
+                    Start::Zero => T::ZERO,
+                    Start::Add => *c,
+                    Start::Bias(bias) => bias[j],
+                };
+                for p in 0..a.cols {
+                    *c = a.at(i, p)[0].mul_add(b.at(p, j)[0], *c);
+                }
+            }
+        }
+    }
+
+    /// Equal bit for bit, except that all NaN are one.
+    fn assert_same<T: Real>(x: &[T], y: &[T], what: &str) {
+        assert_eq!(x.len(), y.len());
+        let bits = |x: &T| if x.to_f64().is_nan() { f64::NAN } else { x.to_f64() }.to_bits();
+        for (i, (x, y)) in x.iter().zip(y).enumerate() {
+            assert!(bits(x) == bits(y), "{what}: element {i} is {x}, not {y}");
+        }
+    }
+
+    /// A `rows x cols` matrix with `gap` elements between rows, or the transpose of one.
+    fn view<T: Real>(data: &[T], rows: usize, cols: usize, gap: usize, t: bool) -> Mat<'_, T> {
+        if t {
+            Mat::strided(data, cols, rows, rows + gap).t()
+        } else {
+            Mat::strided(data, rows, cols, cols + gap)
+        }
+    }
+
+    fn check<T: Real>(m: usize, k: usize, n: usize) {
+        let (a, b) = (values::<T>((m + 3) * (k + 3), 1), values::<T>((k + 3) * (n + 3), 2));
+        let (bias, c) = (values::<T>(n, 3), values::<T>(m * (n + 2), 4));
+        let mut scratch = Scratch::boxed();
+        for (ta, tb, gap) in
+            [(false, false, 0), (false, true, 1), (true, false, 2), (true, true, 3)]
+        {
+            let (a, b) = (view(&a, m, k, gap, ta), view(&b, k, n, gap, tb));
+            for start in [Start::Zero, Start::Add, Start::Bias(&bias[..])] {
+                let (mut found, mut expected) = (c.clone(), c.clone());
+                gemm(a, b, start, &mut found, n + 2, &mut scratch);
+                naive(a, b, start, &mut expected, n + 2);
+                assert_same(&found, &expected, &format!("{m} x {k} x {n}, {ta} {tb} {start:?}"));
+            }
+        }
+    }
+
+    #[test]
+    fn every_element_is_one_chain_of_fused_sums() {
+        for (m, k, n) in
+            [(1, 1, 1), (64, 59, 64), (64, 64, 10), (13, 257, 17), (7, 600, 3), (6, 256, 16)]
+        {
+            check::<f32>(m, k, n);
+            check::<f64>(m, k, n);
+        }
+    }
+
+    #[test]
+    fn ragged_edges_of_every_size() {
+        for m in 0..14 {
+            for n in 0..35 {
+                check::<f32>(m, 5, n);
+                check::<f64>(m, 5, n);
+            }
+        }
+        (0..9).for_each(|k| check::<f32>(7, k, 18));
+    }
+
+    #[test]
+    fn a_row_does_not_depend_on_its_tile() {
+        let (m, k, n) = (64, 300, 59);
+        let (a, b, bias) = (values::<f32>(m * k, 1), values(k * n, 2), values(n, 3));
+        let mut scratch = Scratch::boxed();
+        let mut run = |rows: std::ops::Range<usize>| {
+            let mut c = vec![0.0; rows.len() * n];
+            let a = Mat::new(&a[rows.start * k..], rows.len(), k);
+            gemm(a, Mat::new(&b, k, n), Start::Bias(&bias), &mut c, n, &mut scratch);
+            c
+        };
+        let whole = run(0..m);
+        for split in [1, 2, 5, 6, 7, 31, 63] {
+            let parts = [run(0..split), run(split..m)].concat();
+            assert_same(&parts, &whole, &format!("split at row {split}"));
+        }
+    }
+
+    #[test]
+    fn what_is_not_finite_stays_in_its_row_and_column() {
+        let (m, k, n) = (8, 5, 18);
+        for bad in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, f64::MAX, f64::MIN_POSITIVE] {
+            let (mut a, mut b) = (values::<f64>(m * k, 1), values::<f64>(k * n, 2));
+            (a[7 * k + 2], b[3 * n + 17]) = (bad, bad);
+            let (a, b) = (Mat::new(&a, m, k), Mat::new(&b, k, n));
+            let (mut found, mut expected) = (vec![0.0; m * n], vec![0.0; m * n]);
+            gemm(a, b, Start::Zero, &mut found, n, &mut Scratch::boxed());
+            naive(a, b, Start::Zero, &mut expected, n);
+            assert_same(&found, &expected, &format!("{bad}"));
+            let clean = (0..7).all(|i| found[i * n..][..17].iter().all(|x| x.abs() < 5.0));
+            assert!(clean, "{bad} leaked");
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "does not fit")]
+    fn a_matrix_larger_than_its_data_is_refused() {
+        Mat::strided(&[0.0f32; 20], 2, 3, usize::MAX);
+    }
+
+    #[test]
+    #[should_panic(expected = "2 x 3 times 4")]
+    fn factors_that_do_not_meet_are_refused() {
+        let (a, b, mut c) = ([0.0f32; 6], [0.0; 8], [0.0; 4]);
+        let (a, b) = (Mat::new(&a, 2, 3), Mat::new(&b, 4, 2));
+        gemm(a, b, Start::Zero, &mut c, 2, &mut Scratch::boxed());
+    }
+
+    #[test]
+    #[should_panic(expected = "C does not hold")]
+    fn a_product_larger_than_its_place_is_refused() {
+        let (a, b, mut c) = ([0.0f32; 6], [0.0; 6], [0.0; 3]);
+        let (a, b) = (Mat::new(&a, 2, 3), Mat::new(&b, 3, 2));
+        gemm(a, b, Start::Zero, &mut c, 2, &mut Scratch::boxed());
+    }
+}

@@ -1,0 +1,183 @@
+//! The contract of an operation: what a graph records and a plan replays.
+
+use std::fmt::Debug;
+
+use crate::device::cpu::gemm::Scratch;
+use crate::error::Error;
+use crate::math::wide;
+use crate::real::Real;
+use crate::store::Param;
+
+/// The most inputs, and the most outputs, that an op can have: a replay lists them without allocating.
+pub(crate) const MAX_ARITY: usize = 16;
+
+/// An operation on batches of row vectors.
+///
+/// Each row is treated alone (a plan may cut the batch into tiles of any size), so an op sees `rows` rows of each
+/// input, stored row by row. Write the backward right under the forward, and add the op to the table in
+/// [`crate::ops`], where the gradient check finds it.
+pub trait Op<T: Real>: Debug + Send + Sync {
+    /// The name in error messages and printed plans.
+    fn name(&self) -> &'static str;
+
+    /// Widths of the outputs for these widths of the inputs.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if the inputs do not fit.
+    fn shapes(&self, inputs: &[usize]) -> Result<Vec<usize>, Error>;
+
+    /// The parameters it reads.
+    fn params(&self) -> Vec<Param> {
+        Vec::new()
+    }
+
+    /// Which values, beside `saved`, the backward reads.
+    fn reads(&self) -> Reads {
+        Reads::Nothing
+    }
+
+    /// Elements per row that the forward leaves for the backward in [`Forward::saved`].
+    fn saved(&self, inputs: &[usize]) -> usize {
+        let _ = inputs;
+        0
+    }
+
+    /// Computes the outputs.
+    fn forward(&self, tile: &mut Forward<'_, T>);
+
+    /// Vector-Jacobian product: adds to (or sets) the inputs' adjoints and adds to the parameters' gradients,
+    /// given the outputs' adjoints.
+    fn backward(&self, tile: &mut Backward<'_, T>);
+}
+
+/// Which values an op's backward reads; a plan keeps them alive until then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reads {
+    /// None.
+    Nothing,
+    /// All inputs.
+    Inputs,
+    /// All outputs.
+    Outputs,
+}
+
+/// One tile of a forward pass.
+#[derive(Debug)]
+pub struct Forward<'a, T> {
+    /// Number of rows in this tile.
+    pub rows: usize,
+    /// A backward pass will follow: leave in `saved` what it needs.
+    pub keep: bool,
+    /// All parameters.
+    pub params: &'a [T],
+    /// Widths of the inputs.
+    pub input_widths: &'a [usize],
+    /// The inputs, `[rows x width]` each.
+    pub inputs: &'a [&'a [T]],
+    /// The outputs, `[rows x width]` each; their old content means nothing.
+    pub outputs: &'a mut [&'a mut [T]],
+    /// `rows * Op::saved()` elements for the backward; also free for use as temporary memory.
+    pub saved: &'a mut [T],
+    /// Working memory of matrix products.
+    pub scratch: &'a mut Scratch<T>,
+}
+
+/// One tile of a backward pass.
+#[derive(Debug)]
+pub struct Backward<'a, T> {
+    /// Number of rows in this tile.
+    pub rows: usize,
+    /// All parameters.
+    pub params: &'a [T],
+    /// Widths of the inputs.
+    pub input_widths: &'a [usize],
+    /// The inputs, if [`Op::reads`] asked for them (empty slices if not).
+    pub inputs: &'a [&'a [T]],
+    /// The outputs, if [`Op::reads`] asked for them (empty slices if not).
+    pub outputs: &'a [&'a [T]],
+    /// Adjoints of the outputs. They are not read again: use them as temporary memory if it helps.
+    pub output_adjoints: &'a mut [&'a mut [T]],
+    /// Where the inputs' adjoints go.
+    pub input_adjoints: &'a mut [Adjoint<'a, T>],
+    /// Where the parameters' gradients go.
+    pub gradient: Gradient<'a, T>,
+    /// What the forward saved.
+    pub saved: &'a mut [T],
+    /// Working memory of matrix products.
+    pub scratch: &'a mut Scratch<T>,
+}
+
+/// Where an input's adjoint goes. The plan knows who writes first, so nothing is zero-filled.
+#[derive(Debug, Default)]
+pub enum Adjoint<'a, T> {
+    /// Nobody needs it.
+    #[default]
+    Skip,
+    /// First contribution: overwrite.
+    Set(&'a mut [T]),
+    /// Later contribution: add.
+    Add(&'a mut [T]),
+}
+
+impl<T: Real> Adjoint<'_, T> {
+    /// Contributes `f(a_i, b_i)` to element i.
+    pub fn zip(&mut self, a: &[T], b: &[T], f: impl Fn(T, T) -> T) {
+        match self {
+            Adjoint::Skip => {}
+            Adjoint::Set(d) => wide(
+                #[inline(always)]
+                || {
+                    for ((d, &a), &b) in d.iter_mut().zip(a).zip(b) {
+                        *d = f(a, b);
+                    }
+                },
+            ),
+            Adjoint::Add(d) => wide(
+                #[inline(always)]
+                || {
+                    for ((d, &a), &b) in d.iter_mut().zip(a).zip(b) {
+                        *d += f(a, b);
+                    }
+                },
+            ),
+        }
+    }
+
+    /// Contributes `value` to element `i`, which no other call may name.
+    #[inline(always)]
+    pub fn put(&mut self, i: usize, value: T) {
+        match self {
+            Adjoint::Skip => {}
+            Adjoint::Set(d) => d[i] = value,
+            Adjoint::Add(d) => d[i] += value,
+        }
+    }
+
+    /// The memory, ready to be added to; `None` if nobody needs it.
+    pub fn zeroed(&mut self) -> Option<&mut [T]> {
+        match self {
+            Adjoint::Skip => None,
+            Adjoint::Set(d) => {
+                d.fill(T::ZERO);
+                Some(d)
+            }
+            Adjoint::Add(d) => Some(d),
+        }
+    }
+}
+
+/// The part of the flat gradient that a plan trains.
+#[derive(Debug)]
+pub struct Gradient<'a, T> {
+    pub(crate) start: usize,
+    pub(crate) values: &'a mut [T],
+}
+
+impl<T> Gradient<'_, T> {
+    /// The gradient of one parameter, to be added to; `None` if this plan does not train it.
+    pub fn of(&mut self, param: Param) -> Option<&mut [T]> {
+        let range = param.range();
+        let start = range.start.checked_sub(self.start)?;
+        self.values.get_mut(start..start + range.len())
+    }
+}

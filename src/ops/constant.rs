@@ -1,0 +1,46 @@
+//! A fixed number in every row and column; nothing flows back.
+
+use crate::error::Error;
+use crate::graph::{Graph, Var};
+use crate::op::{Backward, Forward, Op};
+use crate::ops::Case;
+use crate::real::Real;
+
+#[derive(Debug)]
+struct Constant<T> {
+    value: T,
+    cols: usize,
+}
+
+impl<T: Real> Op<T> for Constant<T> {
+    fn name(&self) -> &'static str {
+        "constant"
+    }
+
+    fn shapes(&self, _: &[usize]) -> Result<Vec<usize>, Error> {
+        Ok(vec![self.cols])
+    }
+
+    fn forward(&self, tile: &mut Forward<'_, T>) {
+        tile.outputs[0].fill(self.value);
+    }
+
+    fn backward(&self, _: &mut Backward<'_, T>) {}
+}
+
+impl<T: Real> Graph<T> {
+    /// `[rows x cols]` of one number.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if `cols` is 0.
+    pub fn constant(&mut self, value: f64, cols: usize) -> Result<Var, Error> {
+        self.push_one(Constant { value: T::from_f64(value), cols }, &[])
+    }
+}
+
+pub(super) fn cases<T: Real>() -> Vec<Case<T>> {
+    vec![Case::new("constant", &[3], |g, x, _| {
+        let c = g.constant(-0.5, 3)?;
+        Ok(vec![g.mul(x[0], c)?])
+    })]
+}

@@ -1,0 +1,139 @@
+//! Linear map with its activation as epilogue, $y = f(x W + b)$.
+//!
+//! With $g = \bar y \odot f'(x W + b)$: $\bar x = g W^\top$, $\bar W = x^\top g$, $\bar b = \sum_r g_r$.
+//!
+//! Several inputs stand for their concatenation, which is never formed: $x W = \sum_k x_k W_k$ with $W_k$ the rows
+//! of $W$ that meet $x_k$. An input that needs no gradient (data, context) then costs none.
+
+use crate::device::cpu::gemm::{Mat, Start, gemm};
+use crate::error::Error;
+use crate::graph::{Graph, Var};
+use crate::math::wide;
+use crate::op::{Adjoint, Backward, Forward, Op, Reads};
+use crate::ops::elementwise::Activation;
+use crate::ops::Case;
+use crate::real::Real;
+use crate::store::Param;
+
+#[derive(Debug)]
+struct Linear {
+    weight: Param,
+    bias: Option<Param>,
+    activation: Activation,
+}
+
+impl Linear {
+    /// The part of W (or of its gradient) that meets the k-th input, whose rows start at `start`.
+    fn block(&self, start: usize, width: usize) -> std::ops::Range<usize> {
+        start * self.weight.cols()..(start + width) * self.weight.cols()
+    }
+}
+
+impl<T: Real> Op<T> for Linear {
+    fn name(&self) -> &'static str {
+        "linear"
+    }
+
+    fn shapes(&self, inputs: &[usize]) -> Result<Vec<usize>, Error> {
+        let (width, rows, cols) = (inputs.iter().sum::<usize>(), self.weight.rows(), self.weight.cols());
+        if width != rows {
+            let why = format!("inputs {inputs:?} have {width} columns together, the weight is {rows} x {cols}");
+            return Err(Error::shape("linear", why));
+        }
+        match self.bias {
+            Some(b) if (b.rows(), b.cols()) != (1, cols) => {
+                let why = format!("the bias is {} x {}, it must be 1 x {cols}", b.rows(), b.cols());
+                Err(Error::shape("linear", why))
+            }
+            _ => Ok(vec![cols]),
+        }
+    }
+
+    fn params(&self) -> Vec<Param> {
+        [self.weight].into_iter().chain(self.bias).collect()
+    }
+
+    fn reads(&self) -> Reads {
+        Reads::Inputs
+    }
+
+    fn saved(&self, _: &[usize]) -> usize {
+        if self.activation == Activation::Identity { 0 } else { self.weight.cols() }
+    }
+
+    fn forward(&self, tile: &mut Forward<'_, T>) {
+        let (weight, cols) = (&tile.params[self.weight.range()], self.weight.cols());
+        let y = &mut *tile.outputs[0];
+        let mut start = self.bias.map_or(Start::Zero, |b| Start::Bias(&tile.params[b.range()]));
+        let mut row = 0;
+        for (&x, &width) in tile.inputs.iter().zip(tile.input_widths) {
+            let w = Mat::new(&weight[self.block(row, width)], width, cols);
+            gemm(Mat::new(x, tile.rows, width), w, start, y, cols, tile.scratch);
+            (row, start) = (row + width, Start::Add);
+        }
+        let slope = if tile.keep { &mut *tile.saved } else { &mut [] };
+        self.activation.apply(y, slope);
+    }
+
+    fn backward(&self, tile: &mut Backward<'_, T>) {
+        let (rows, cols) = (tile.rows, self.weight.cols());
+        let g = &mut *tile.output_adjoints[0];
+        if self.activation != Activation::Identity {
+            wide(#[inline(always)] || g.iter_mut().zip(&*tile.saved).for_each(|(g, &slope)| *g *= slope));
+        }
+        let g = &*g;
+        let weight = &tile.params[self.weight.range()];
+        let mut row = 0;
+        for ((&x, &width), dx) in tile.inputs.iter().zip(tile.input_widths).zip(&mut *tile.input_adjoints) {
+            let block = self.block(row, width);
+            let w_transposed = Mat::new(&weight[block.clone()], width, cols).t();
+            match dx {
+                Adjoint::Skip => {}
+                Adjoint::Set(dx) => gemm(Mat::new(g, rows, cols), w_transposed, Start::Zero, dx, width, tile.scratch),
+                Adjoint::Add(dx) => gemm(Mat::new(g, rows, cols), w_transposed, Start::Add, dx, width, tile.scratch),
+            }
+            if let Some(dw) = tile.gradient.of(self.weight) {
+                let x_transposed = Mat::new(x, rows, width).t();
+                gemm(x_transposed, Mat::new(g, rows, cols), Start::Add, &mut dw[block], cols, tile.scratch);
+            }
+            row += width;
+        }
+        if let Some(db) = self.bias.and_then(|b| tile.gradient.of(b)) {
+            wide(#[inline(always)] || g.chunks_exact(cols).for_each(|g| db.iter_mut().zip(g).for_each(|(db, &g)| *db += g)));
+        }
+    }
+}
+
+impl<T: Real> Graph<T> {
+    /// f(x W + b), `[rows x W.cols()]`; `x` is the concatenation of the inputs.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] unless the inputs' widths add up to W's rows and `b` is `[1 x W.cols()]`.
+    pub fn linear(
+        &mut self,
+        inputs: &[Var],
+        weight: Param,
+        bias: Option<Param>,
+        activation: Activation,
+    ) -> Result<Var, Error> {
+        self.push_one(Linear { weight, bias, activation }, inputs)
+    }
+}
+
+pub(super) fn cases<T: Real>() -> Vec<Case<T>> {
+    let case = |inputs: &[usize], cols: usize, f: Activation| {
+        let rows = inputs.iter().sum();
+        Case::new("linear", inputs, move |g, x, p| Ok(vec![g.linear(x, p[0], Some(p[1]), f)?]))
+            .with_params(&[(rows, cols), (1, cols)])
+    };
+    let no_bias = Case::new("linear without bias", &[3], |g, x, p| {
+        Ok(vec![g.linear(x, p[0], None, Activation::Identity)?])
+    });
+    vec![
+        case(&[3], 5, Activation::Silu),
+        case(&[2, 19], 17, Activation::Tanh),
+        case(&[1], 1, Activation::Identity),
+        case(&[7, 1, 2], 33, Activation::Sigmoid),
+        no_bias.with_params(&[(3, 4)]),
+    ]
+}

@@ -1,0 +1,83 @@
+//! The ops, one file each: the equation, the struct, its shapes, its forward with the backward right under it, the
+//! method that records it, and the cases on which its gradient is checked.
+//!
+//! [`table`] lists them all; the gradient check (`tests/gradients.rs`) iterates over that table, and a file cannot
+//! join this folder without entering it.
+
+use std::fmt;
+
+use crate::error::Error;
+use crate::graph::{Graph, Var};
+use crate::real::Real;
+use crate::store::Param;
+
+/// Declares the op files and the table over them in one go.
+macro_rules! ops {
+    ($($file:ident),* $(,)?) => {
+        $(pub mod $file;)*
+
+        /// Every op with the shapes on which it is checked.
+        pub fn table<T: Real>() -> Vec<Case<T>> {
+            let files = [$($file::cases()),*];
+            files.into_iter().flatten().collect()
+        }
+    };
+}
+
+ops! { affine, arithmetic, concat, constant, coupling, elementwise, linear, normal_log_density, reduce, select }
+
+/// Where a case's inputs are drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Domain {
+    /// Standard normal.
+    Real,
+    /// Exponentials of standard normals.
+    Positive,
+}
+
+type Build<T> = dyn Fn(&mut Graph<T>, &[Var], &[Param]) -> Result<Vec<Var>, Error> + Send + Sync;
+
+/// A small graph around one op: input widths, parameter shapes, and how to record it.
+pub struct Case<T> {
+    /// The op, and what is special about the case.
+    pub name: &'static str,
+    /// Widths of the inputs.
+    pub inputs: Vec<usize>,
+    /// Shapes of the parameters.
+    pub params: Vec<(usize, usize)>,
+    /// Where the inputs lie.
+    pub domain: Domain,
+    /// Records the op, given its inputs and parameters, and returns its outputs.
+    pub build: Box<Build<T>>,
+}
+
+impl<T: Real> Case<T> {
+    /// A case without parameters on the whole real line.
+    pub fn new(
+        name: &'static str,
+        inputs: &[usize],
+        build: impl Fn(&mut Graph<T>, &[Var], &[Param]) -> Result<Vec<Var>, Error>
+        + Send
+        + Sync
+        + 'static,
+    ) -> Self {
+        let (inputs, build) = (inputs.to_vec(), Box::new(build));
+        Self { name, inputs, params: Vec::new(), domain: Domain::Real, build }
+    }
+
+    /// The same with parameters of these shapes.
+    pub fn with_params(self, shapes: &[(usize, usize)]) -> Self {
+        Self { params: shapes.to_vec(), ..self }
+    }
+
+    /// The same with inputs from this domain.
+    pub fn on(self, domain: Domain) -> Self {
+        Self { domain, ..self }
+    }
+}
+
+impl<T> fmt::Debug for Case<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {:?} {:?}", self.name, self.inputs, self.params)
+    }
+}

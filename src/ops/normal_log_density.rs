@@ -1,0 +1,59 @@
+//! Log-density of the standard normal, $l = -\tfrac12 |z|^2 - \tfrac d2 \ln 2\pi$; $\bar z = -\bar l\, z$.
+
+use crate::error::Error;
+use crate::graph::{Graph, Var};
+use crate::op::{Backward, Forward, Op, Reads};
+use crate::ops::Case;
+use crate::real::Real;
+
+#[derive(Debug)]
+struct NormalLogDensity;
+
+impl<T: Real> Op<T> for NormalLogDensity {
+    fn name(&self) -> &'static str {
+        "normal_log_density"
+    }
+
+    fn shapes(&self, _: &[usize]) -> Result<Vec<usize>, Error> {
+        Ok(vec![1])
+    }
+
+    fn reads(&self) -> Reads {
+        Reads::Inputs
+    }
+
+    fn forward(&self, tile: &mut Forward<'_, T>) {
+        let cols = tile.inputs[0].len() / tile.rows;
+        let norm = T::from_f64(0.5 * cols as f64 * std::f64::consts::TAU.ln());
+        let half = T::from_f64(0.5);
+        for (l, z) in tile.outputs[0].iter_mut().zip(tile.inputs[0].chunks_exact(cols)) {
+            *l = -half * z.iter().map(|&z| z * z).sum::<T>() - norm;
+        }
+    }
+
+    fn backward(&self, tile: &mut Backward<'_, T>) {
+        let z = tile.inputs[0];
+        let cols = z.len() / tile.rows;
+        let Some(dz) = tile.input_adjoints[0].zeroed() else { return };
+        for (i, &dl) in tile.output_adjoints[0].iter().enumerate() {
+            let row = i * cols..(i + 1) * cols;
+            dz[row.clone()].iter_mut().zip(&z[row]).for_each(|(dz, &z)| *dz -= dl * z);
+        }
+    }
+}
+
+impl<T: Real> Graph<T> {
+    /// log N(z; 0, I) of each row, `[rows x 1]`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if `z` was recorded by another graph.
+    pub fn normal_log_density(&mut self, z: Var) -> Result<Var, Error> {
+        self.push_one(NormalLogDensity, &[z])
+    }
+}
+
+pub(super) fn cases<T: Real>() -> Vec<Case<T>> {
+    [1, 5]
+        .map(|cols| Case::new("normal_log_density", &[cols], |g, z, _| Ok(vec![g.normal_log_density(z[0])?])))
+        .into()
+}

@@ -1,0 +1,64 @@
+//! Sum over the columns, $y = a \sum_i x_i$ with a fixed number $a$; $\bar x_i = a \bar y$.
+
+use crate::error::Error;
+use crate::graph::{Graph, Var};
+use crate::op::{Backward, Forward, Op};
+use crate::ops::Case;
+use crate::real::Real;
+
+#[derive(Debug)]
+struct SumCols<T> {
+    scale: T,
+}
+
+impl<T: Real> Op<T> for SumCols<T> {
+    fn name(&self) -> &'static str {
+        "sum_cols"
+    }
+
+    fn shapes(&self, _: &[usize]) -> Result<Vec<usize>, Error> {
+        Ok(vec![1])
+    }
+
+    fn forward(&self, tile: &mut Forward<'_, T>) {
+        let cols = tile.inputs[0].len() / tile.rows;
+        for (y, x) in tile.outputs[0].iter_mut().zip(tile.inputs[0].chunks_exact(cols)) {
+            *y = self.scale * x.iter().copied().sum::<T>();
+        }
+    }
+
+    fn backward(&self, tile: &mut Backward<'_, T>) {
+        let Some(dx) = tile.input_adjoints[0].zeroed() else { return };
+        let cols = dx.len() / tile.rows;
+        for (dx, &dy) in dx.chunks_exact_mut(cols).zip(&*tile.output_adjoints[0]) {
+            dx.iter_mut().for_each(|dx| *dx += self.scale * dy);
+        }
+    }
+}
+
+impl<T: Real> Graph<T> {
+    /// Sum over the columns, `[rows x 1]`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if `x` was recorded by another graph.
+    pub fn sum_cols(&mut self, x: Var) -> Result<Var, Error> {
+        self.push_one(SumCols { scale: T::ONE }, &[x])
+    }
+
+    /// Mean over the columns, `[rows x 1]`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if `x` was recorded by another graph.
+    pub fn mean_cols(&mut self, x: Var) -> Result<Var, Error> {
+        let cols = self.cols(x)?;
+        self.push_one(SumCols { scale: T::from_f64(1.0 / cols as f64) }, &[x])
+    }
+}
+
+pub(super) fn cases<T: Real>() -> Vec<Case<T>> {
+    vec![
+        Case::new("sum_cols", &[5], |g, x, _| Ok(vec![g.sum_cols(x[0])?])),
+        Case::new("mean_cols", &[7], |g, x, _| Ok(vec![g.mean_cols(x[0])?])),
+        Case::new("sum of one column", &[1], |g, x, _| Ok(vec![g.sum_cols(x[0])?])),
+    ]
+}

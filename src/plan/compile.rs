@@ -1,0 +1,299 @@
+//! From a graph to a program: which instructions, in which order, on which memory.
+
+use std::ops::Range;
+
+use crate::error::Error;
+use crate::graph::{Graph, Node, Var};
+use crate::op::{MAX_ARITY, Reads};
+use crate::plan::Request;
+use crate::plan::memory::{Lifetime, Slot, place};
+use crate::real::Real;
+
+/// A buffer of the workspace, by number; [`Program::slots`] says where it lies.
+pub(super) type Buffer = usize;
+
+/// Where an adjoint goes: the first contribution sets, later ones add, so nothing is zero-filled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Target {
+    Skip,
+    Set(Buffer),
+    Add(Buffer),
+}
+
+/// An input of the graph: its name, its width, and where it is loaded (`None` if no op reads it).
+#[derive(Clone, Debug)]
+pub(super) struct Fed {
+    pub name: String,
+    pub cols: usize,
+    pub buffer: Option<Buffer>,
+}
+
+/// One op of the forward pass.
+#[derive(Clone, Debug)]
+pub(super) struct Replay<T> {
+    pub node: Node<T>,
+    pub input_widths: Vec<usize>,
+    pub inputs: Vec<Buffer>,
+    pub outputs: Vec<Buffer>,
+    pub saved: Buffer,
+    /// What its backward reads, asked once: the lifetimes follow from it.
+    pub reads: Reads,
+}
+
+impl<T> Replay<T> {
+    /// The input and output values that the backward reads.
+    pub fn read(&self) -> (&[Buffer], &[Buffer]) {
+        match self.reads {
+            Reads::Nothing => (&[], &[]),
+            Reads::Inputs => (&self.inputs, &[]),
+            Reads::Outputs => (&[], &self.outputs),
+        }
+    }
+}
+
+/// One op of the backward pass; `of` is its place in the forward pass.
+#[derive(Clone, Debug)]
+pub(super) struct Reverse {
+    pub of: usize,
+    pub output_adjoints: Vec<Buffer>,
+    /// Adjoints of outputs on which nothing depends: zero.
+    pub unused: Vec<Buffer>,
+    pub input_adjoints: Vec<Target>,
+}
+
+/// What a plan replays.
+#[derive(Clone, Debug)]
+pub(super) struct Program<T> {
+    pub feeds: Vec<Fed>,
+    pub forward: Vec<Replay<T>>,
+    pub outputs: Vec<Buffer>,
+    pub seeds: Vec<Target>,
+    pub backward: Vec<Reverse>,
+    /// Widths of the inputs whose gradients were asked for, and their adjoints (`None`: zero).
+    pub input_gradients: Vec<(usize, Option<Buffer>)>,
+    /// The part of the flat vector whose gradient is computed.
+    pub trained: Range<usize>,
+    /// Length of the shortest flat vector that has all parameters the ops read.
+    pub params: usize,
+    pub slots: Vec<Slot>,
+    /// Workspace elements per row.
+    pub width: usize,
+}
+
+/// Compiles the part of the graph that the request needs.
+pub(super) fn compile<T: Real>(graph: &Graph<T>, request: &Request) -> Result<Program<T>, Error> {
+    check(graph, request)?;
+    let nodes = needed(graph, &request.outputs);
+    let differentiated = differentiated(graph, &nodes, request);
+    if request.wants_gradients() && !request.outputs.iter().any(|o| differentiated[o.index()]) {
+        let why = "no output depends on a parameter or input whose gradient is asked for";
+        return Err(Error::shape("compile", why));
+    }
+    let count = graph.widths.len();
+    let compiler = Compiler {
+        graph,
+        request,
+        nodes,
+        differentiated,
+        buffers: Vec::new(),
+        values: vec![None; count],
+        adjoints: vec![None; count],
+    };
+    Ok(compiler.run())
+}
+
+fn check<T: Real>(graph: &Graph<T>, request: &Request) -> Result<(), Error> {
+    if request.outputs.is_empty()
+        || request.outputs.len() > MAX_ARITY
+        || request.inputs.len() > MAX_ARITY
+    {
+        let why =
+            format!("asks for {} outputs; 1 to {MAX_ARITY} are possible", request.outputs.len());
+        return Err(Error::shape("compile", why));
+    }
+    for &var in request.outputs.iter().chain(&request.inputs) {
+        graph.check("compile", var)?;
+    }
+    match request.inputs.iter().find(|v| !graph.inputs.iter().any(|(_, input)| input == *v)) {
+        Some(_) => Err(Error::shape("compile", "input gradients are of inputs of the graph only")),
+        None => Ok(()),
+    }
+}
+
+/// The nodes on which the outputs depend, in recorded order.
+fn needed<'g, T>(graph: &'g Graph<T>, outputs: &[Var]) -> Vec<&'g Node<T>> {
+    let mut wanted = vec![false; graph.widths.len()];
+    outputs.iter().for_each(|v| wanted[v.index()] = true);
+    let mut nodes = Vec::new();
+    for node in graph.nodes.iter().rev() {
+        if node.outputs.iter().any(|v| wanted[v.index()]) {
+            node.inputs.iter().for_each(|v| wanted[v.index()] = true);
+            nodes.push(node);
+        }
+    }
+    nodes.reverse();
+    nodes
+}
+
+/// For each value, whether it depends on something whose gradient is asked for.
+fn differentiated<T: Real>(graph: &Graph<T>, nodes: &[&Node<T>], request: &Request) -> Vec<bool> {
+    let mut differentiated = vec![false; graph.widths.len()];
+    request.inputs.iter().for_each(|v| differentiated[v.index()] = true);
+    for node in nodes {
+        let trains = node.op.params().iter().any(|p| request.trains(p.range()));
+        let passes_on = node.inputs.iter().any(|v| differentiated[v.index()]);
+        node.outputs.iter().for_each(|v| differentiated[v.index()] = trains || passes_on);
+    }
+    differentiated
+}
+
+/// Walks forward, then backward, giving each value, adjoint and saved block a buffer and following how long it lives.
+///
+/// Time 0 loads the inputs, 1 + k runs the k-th op, `end` stores the outputs and seeds their adjoints, after which
+/// each op runs backward, the last one first.
+struct Compiler<'a, T> {
+    graph: &'a Graph<T>,
+    request: &'a Request,
+    nodes: Vec<&'a Node<T>>,
+    differentiated: Vec<bool>,
+    buffers: Vec<Lifetime>,
+    values: Vec<Option<Buffer>>,
+    adjoints: Vec<Option<Buffer>>,
+}
+
+impl<T: Real> Compiler<'_, T> {
+    fn run(mut self) -> Program<T> {
+        let end = 1 + self.nodes.len();
+        let feeds = self.feeds();
+        let forward = self.forward();
+        let outputs = self.request.outputs.iter().map(|&v| self.value(v, end)).collect();
+        let (mut seeds, mut backward) =
+            (vec![Target::Skip; self.request.outputs.len()], Vec::new());
+        if self.request.wants_gradients() {
+            seeds = self.request.outputs.iter().map(|&v| self.contribute(v, end)).collect();
+            backward = self.backward(&forward, end);
+        }
+        let last = 2 * end;
+        let input_gradients =
+            self.request.inputs.iter().map(|&v| self.input_gradient(v, last)).collect();
+        let (slots, width) = place(&self.buffers);
+        let params = self.nodes.iter().flat_map(|n| n.op.params()).map(|p| p.range().end);
+        Program {
+            params: params.max().unwrap_or(0),
+            trained: self.request.params.clone().unwrap_or(0..0),
+            feeds,
+            forward,
+            outputs,
+            seeds,
+            backward,
+            input_gradients,
+            slots,
+            width,
+        }
+    }
+
+    fn create(&mut self, cols: usize, time: usize) -> Buffer {
+        self.buffers.push(Lifetime { cols, first: time, last: time });
+        self.buffers.len() - 1
+    }
+
+    fn touch(&mut self, buffer: Buffer, time: usize) -> Buffer {
+        self.buffers[buffer].last = self.buffers[buffer].last.max(time);
+        buffer
+    }
+
+    fn width(&self, var: Var) -> usize {
+        self.graph.widths[var.index()]
+    }
+
+    /// The value's buffer, alive at `time`.
+    fn value(&mut self, var: Var, time: usize) -> Buffer {
+        let buffer = match self.values[var.index()] {
+            Some(buffer) => buffer,
+            None => self.create(self.width(var), time),
+        };
+        self.values[var.index()] = Some(buffer);
+        self.touch(buffer, time)
+    }
+
+    /// Where a contribution to the value's adjoint at `time` goes.
+    fn contribute(&mut self, var: Var, time: usize) -> Target {
+        if !self.differentiated[var.index()] {
+            return Target::Skip;
+        }
+        if let Some(buffer) = self.adjoints[var.index()] {
+            return Target::Add(self.touch(buffer, time));
+        }
+        let buffer = self.create(self.width(var), time);
+        self.adjoints[var.index()] = Some(buffer);
+        Target::Set(buffer)
+    }
+
+    fn feeds(&mut self) -> Vec<Fed> {
+        let used = |var: &Var| {
+            self.request.outputs.contains(var) || self.nodes.iter().any(|n| n.inputs.contains(var))
+        };
+        let used: Vec<bool> = self.graph.inputs.iter().map(|(_, var)| used(var)).collect();
+        let inputs = self.graph.inputs.iter().zip(used);
+        inputs
+            .map(|((name, var), used)| Fed {
+                name: name.clone(),
+                cols: self.width(*var),
+                buffer: used.then(|| self.value(*var, 0)),
+            })
+            .collect()
+    }
+
+    fn forward(&mut self) -> Vec<Replay<T>> {
+        let nodes = self.nodes.clone();
+        let replay = |(k, node): (usize, &Node<T>)| {
+            let input_widths: Vec<usize> = node.inputs.iter().map(|&v| self.width(v)).collect();
+            Replay {
+                inputs: node.inputs.iter().map(|&v| self.value(v, 1 + k)).collect(),
+                outputs: node.outputs.iter().map(|&v| self.value(v, 1 + k)).collect(),
+                saved: self.create(node.op.saved(&input_widths), 1 + k),
+                reads: node.op.reads(),
+                node: node.clone(),
+                input_widths,
+            }
+        };
+        nodes.into_iter().enumerate().map(replay).collect()
+    }
+
+    fn backward(&mut self, forward: &[Replay<T>], end: usize) -> Vec<Reverse> {
+        let mut backward = Vec::new();
+        for (of, step) in forward.iter().enumerate().rev() {
+            let reached =
+                |v: &Var| self.differentiated[v.index()] && self.adjoints[v.index()].is_some();
+            if step.node.outputs.iter().any(reached) {
+                let time = end + forward.len() - of;
+                backward.push(self.reverse(of, step, time));
+            }
+        }
+        backward
+    }
+
+    fn reverse(&mut self, of: usize, step: &Replay<T>, time: usize) -> Reverse {
+        let (inputs, outputs) = step.read();
+        for &buffer in inputs.iter().chain(outputs).chain([&step.saved]) {
+            self.touch(buffer, time);
+        }
+        let (mut output_adjoints, mut unused) = (Vec::new(), Vec::new());
+        for &var in &step.node.outputs {
+            let target = self.contribute(var, time);
+            let (Target::Set(buffer) | Target::Add(buffer)) = target else {
+                unreachable!("all outputs of an op that is run backward are differentiated")
+            };
+            if target == Target::Set(buffer) {
+                unused.push(buffer);
+            }
+            output_adjoints.push(buffer);
+        }
+        let input_adjoints = step.node.inputs.iter().map(|&v| self.contribute(v, time)).collect();
+        Reverse { of, output_adjoints, unused, input_adjoints }
+    }
+
+    fn input_gradient(&mut self, var: Var, time: usize) -> (usize, Option<Buffer>) {
+        (self.width(var), self.adjoints[var.index()].map(|buffer| self.touch(buffer, time)))
+    }
+}

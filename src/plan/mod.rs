@@ -1,0 +1,376 @@
+//! A compiled graph: instructions on a workspace that is allocated once and replayed many times.
+//!
+//! A batch is cut into tiles of rows whose workspace stays in the cache. Tile t is computed by lane t mod L: the
+//! number of lanes, the size of tiles, and the order in which the lanes' gradients are added depend on the plan
+//! alone, so results are the same bits whatever the number of threads.
+
+mod compile;
+mod display;
+mod memory;
+mod tile;
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::device::Device;
+use crate::device::cpu::disjoint::Disjoint;
+use crate::device::cpu::pool::Pool;
+use crate::error::{Error, check_length};
+use crate::graph::{Graph, Var};
+use crate::math::wide;
+use crate::op::MAX_ARITY;
+use crate::real::Real;
+use crate::store::{Store, Weights};
+use compile::{Program, compile};
+use tile::{Lane, Tile};
+
+/// What a plan should compute.
+#[derive(Clone, Debug)]
+pub struct Request {
+    outputs: Vec<Var>,
+    params: Option<Range<usize>>,
+    inputs: Vec<Var>,
+}
+
+impl Request {
+    /// These values, `[rows x cols]` each.
+    pub fn outputs(outputs: &[Var]) -> Self {
+        Self { outputs: outputs.to_vec(), params: None, inputs: Vec::new() }
+    }
+
+    /// And gradients with respect to this part of the flat parameter vector (training).
+    pub fn with_parameter_gradients(self, range: Range<usize>) -> Self {
+        Self { params: Some(range), ..self }
+    }
+
+    /// And gradients with respect to these inputs of the graph (scores, Hamiltonian Monte Carlo, guidance).
+    pub fn with_input_gradients(self, inputs: &[Var]) -> Self {
+        Self { inputs: inputs.to_vec(), ..self }
+    }
+
+    fn wants_gradients(&self) -> bool {
+        self.params.is_some() || !self.inputs.is_empty()
+    }
+
+    fn trains(&self, param: Range<usize>) -> bool {
+        self.params
+            .as_ref()
+            .is_some_and(|range| range.start <= param.start && param.end <= range.end)
+    }
+}
+
+/// Rows for one input of the graph.
+#[derive(Clone, Copy, Debug)]
+pub enum Feed<'a, T> {
+    /// A table with one row for each row of the batch.
+    Rows(&'a [T]),
+    /// Row i of the batch is row `index[i]` of this table.
+    Gather(&'a [T], &'a [u32]),
+    /// One row for the whole batch.
+    Repeat(&'a [T]),
+}
+
+impl<T: Real> Feed<'_, T> {
+    fn check(&self, rows: usize, cols: usize) -> Result<(), Error> {
+        match *self {
+            Self::Rows(table) => {
+                check_length("fed elements (rows x columns)", rows * cols, table.len())
+            }
+            Self::Repeat(row) => check_length("fed elements of the repeated row", cols, row.len()),
+            Self::Gather(table, index) => {
+                check_length("indices of gathered rows", rows, index.len())?;
+                let table_rows = table.len() / cols;
+                match index.iter().find(|&&i| i as usize >= table_rows) {
+                    Some(i) => Err(Error::shape(
+                        "gather",
+                        format!("row {i} of a table with {table_rows} rows"),
+                    )),
+                    None => Ok(()),
+                }
+            }
+        }
+    }
+
+    fn copy_rows(&self, rows: Range<usize>, cols: usize, to: &mut [T]) {
+        match *self {
+            Self::Rows(table) => to.copy_from_slice(&table[rows.start * cols..rows.end * cols]),
+            Self::Repeat(row) => to.chunks_exact_mut(cols).for_each(|to| to.copy_from_slice(row)),
+            Self::Gather(table, index) => {
+                for (to, &i) in to.chunks_exact_mut(cols).zip(&index[rows]) {
+                    to.copy_from_slice(&table[i as usize * cols..][..cols]);
+                }
+            }
+        }
+    }
+}
+
+/// Adjoints of the outputs.
+#[derive(Clone, Copy, Debug)]
+enum Seed<'a, T> {
+    /// 1 / rows everywhere: the gradient of the mean over the rows.
+    Mean,
+    /// A table for each output.
+    Given(&'a [&'a [T]]),
+}
+
+/// One replay over a batch, as the tiles see it.
+struct Call<'a, T> {
+    params: &'a [T],
+    rows: usize,
+    feeds: &'a [Feed<'a, T>],
+    seed: Option<Seed<'a, T>>,
+    outputs: &'a [Disjoint<'a, T>],
+    input_gradients: &'a [Disjoint<'a, T>],
+}
+
+/// A vector-Jacobian product, v -> v dy/dx: what [`Plan::vjp`] is given and where its results go.
+#[derive(Debug)]
+pub struct Vjp<'a, T> {
+    /// Adjoint of each output, `[rows x cols]`.
+    pub seeds: &'a [&'a [T]],
+    /// Each output, `[rows x cols]`; may be empty if no values are wanted.
+    pub outputs: &'a mut [&'a mut [T]],
+    /// Gradient of each input asked for, `[rows x cols]`.
+    pub input_gradients: &'a mut [&'a mut [T]],
+    /// Gradient of the parameters asked for.
+    pub parameter_gradient: &'a mut [T],
+}
+
+/// A compiled graph. See the [module](self) for how it runs.
+#[derive(Debug)]
+pub struct Plan<T> {
+    program: Program<T>,
+    tile: usize,
+    lanes: Vec<Lane<T>>,
+    tile_sums: Vec<f64>,
+    pool: Arc<Pool>,
+}
+
+/// A tile's workspace should stay in the second-level cache, which has 256 KiB or more on today's cores. A fixed
+/// number, not this machine's: the order of summation follows from it.
+const CACHE_BYTES: usize = 256 * 1024;
+
+impl<T: Real> Graph<T> {
+    /// Compiles what `request` asks for into a plan that runs on `device`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if a value is of another graph, or if a gradient is asked for on which no output depends.
+    pub fn compile(&self, device: &Device, request: &Request) -> Result<Plan<T>, Error> {
+        let program = compile(self, request)?;
+        let rows = CACHE_BYTES / (size_of::<T>() * program.width.max(1));
+        let tile = (rows / 2 + 1).next_power_of_two().clamp(32, 128);
+        // Lanes that sum a gradient are part of the result; others only do the work.
+        let lanes = match program.trained.len() {
+            0 => device.pool().threads(),
+            1..=0x20000 => 8,
+            _ => 4,
+        };
+        let lanes = (0..lanes).map(|_| Lane::new(&program, tile)).collect();
+        Ok(Plan { program, tile, lanes, tile_sums: Vec::new(), pool: device.pool().clone() })
+    }
+}
+
+impl<T: Real> Plan<T> {
+    /// Computes the outputs, `[rows x cols]` each.
+    ///
+    /// # Errors
+    /// [`Error::Length`] or [`Error::Shape`] if parameters, feeds or outputs do not fit.
+    pub fn forward(
+        &mut self,
+        params: &[T],
+        rows: usize,
+        feeds: &[Feed<'_, T>],
+        outputs: &mut [&mut [T]],
+    ) -> Result<(), Error> {
+        self.check_outputs(rows, outputs)?;
+        self.run(params, rows, feeds, None, outputs, &mut [])
+    }
+
+    /// Mean over rows and columns of the first output.
+    ///
+    /// # Errors
+    /// As [`Plan::forward`], and [`Error::Length`] if there is no row.
+    pub fn mean(&mut self, params: &[T], rows: usize, feeds: &[Feed<'_, T>]) -> Result<f64, Error> {
+        check_some_rows(rows)?;
+        self.run(params, rows, feeds, None, &mut [], &mut [])?;
+        Ok(self.mean_of_first(rows))
+    }
+
+    /// Mean over the rows of the first output, which must have one column (a loss), and its gradient with respect to
+    /// the parameters asked for, left in `store`.
+    ///
+    /// Allocates nothing, but for the first batch and one larger than any before.
+    ///
+    /// # Errors
+    /// As [`Plan::mean`], and [`Error::Shape`] if the plan has another output or no parameter gradient.
+    pub fn mean_and_gradient(
+        &mut self,
+        store: &mut Store<T>,
+        rows: usize,
+        feeds: &[Feed<'_, T>],
+    ) -> Result<f64, Error> {
+        check_some_rows(rows)?;
+        if self.width_of_outputs() != 1 || self.program.trained.is_empty() {
+            let why = "needs a plan with one output of one column and with parameter gradients";
+            return Err(Error::shape("mean_and_gradient", why));
+        }
+        check_length(
+            "gradient elements",
+            self.program.trained.end,
+            store.grads.len().min(self.program.trained.end),
+        )?;
+        self.run(store.weights(Weights::Raw), rows, feeds, Some(Seed::Mean), &mut [], &mut [])?;
+        self.add_lanes(rows, &mut store.grads[self.program.trained.clone()]);
+        Ok(self.mean_of_first(rows))
+    }
+
+    /// Any adjoint of the outputs, pulled back to the inputs and parameters asked for.
+    ///
+    /// # Errors
+    /// As [`Plan::forward`].
+    pub fn vjp(
+        &mut self,
+        params: &[T],
+        rows: usize,
+        feeds: &[Feed<'_, T>],
+        vjp: &mut Vjp<'_, T>,
+    ) -> Result<(), Error> {
+        if !vjp.outputs.is_empty() {
+            self.check_outputs(rows, vjp.outputs)?;
+        }
+        check_length("seeds (one for each output)", self.program.outputs.len(), vjp.seeds.len())?;
+        for (&buffer, seed) in self.program.outputs.iter().zip(vjp.seeds) {
+            check_length(
+                "seed elements (rows x columns)",
+                rows * self.program.slots[buffer].cols,
+                seed.len(),
+            )?;
+        }
+        check_length(
+            "input gradients",
+            self.program.input_gradients.len(),
+            vjp.input_gradients.len(),
+        )?;
+        for (&(cols, _), gradient) in self.program.input_gradients.iter().zip(&*vjp.input_gradients)
+        {
+            check_length("input gradient elements (rows x columns)", rows * cols, gradient.len())?;
+        }
+        check_length(
+            "parameter gradient elements",
+            self.program.trained.len(),
+            vjp.parameter_gradient.len(),
+        )?;
+        self.run(
+            params,
+            rows,
+            feeds,
+            Some(Seed::Given(vjp.seeds)),
+            vjp.outputs,
+            vjp.input_gradients,
+        )?;
+        self.add_lanes(rows, vjp.parameter_gradient);
+        Ok(())
+    }
+
+    fn check_outputs(&self, rows: usize, outputs: &[&mut [T]]) -> Result<(), Error> {
+        check_length("outputs", self.program.outputs.len(), outputs.len())?;
+        for (&buffer, out) in self.program.outputs.iter().zip(outputs) {
+            check_length(
+                "output elements (rows x columns)",
+                rows * self.program.slots[buffer].cols,
+                out.len(),
+            )?;
+        }
+        Ok(())
+    }
+
+    fn width_of_outputs(&self) -> usize {
+        self.program.outputs.iter().map(|&buffer| self.program.slots[buffer].cols).sum()
+    }
+
+    /// Checks the feeds and replays all tiles.
+    fn run(
+        &mut self,
+        params: &[T],
+        rows: usize,
+        feeds: &[Feed<'_, T>],
+        seed: Option<Seed<'_, T>>,
+        outputs: &mut [&mut [T]],
+        input_gradients: &mut [&mut [T]],
+    ) -> Result<(), Error> {
+        let program = &self.program;
+        check_length("parameters", program.params, params.len().min(program.params))?;
+        check_length("feeds (one for each input of the graph)", program.feeds.len(), feeds.len())?;
+        for (fed, feed) in program.feeds.iter().zip(feeds) {
+            feed.check(rows, fed.cols).map_err(|e| {
+                Error::shape("feed", format!("input `{}` of {} columns: {e}", fed.name, fed.cols))
+            })?;
+        }
+        let (output_count, gradient_count) = (outputs.len(), input_gradients.len());
+        let (outputs, input_gradients) = (shared(outputs), shared(input_gradients));
+        let (outputs, input_gradients) =
+            (&outputs[..output_count], &input_gradients[..gradient_count]);
+        let call = Call { params, rows, feeds, seed, outputs, input_gradients };
+
+        let (tile, tiles, lanes) = (self.tile, self.tiles(rows), self.lanes.len());
+        self.tile_sums.resize(tiles, 0.0);
+        let sums = Disjoint::new(&mut self.tile_sums);
+        self.pool.run_over(&mut self.lanes[..lanes.min(tiles)], |l, lane| {
+            lane.gradient.fill(T::ZERO);
+            for t in (l..tiles).step_by(lanes) {
+                let rows = t * tile..rows.min((t + 1) * tile);
+                // SAFETY: each tile is run once.
+                let sum = unsafe { sums.range(t..t + 1) };
+                sum[0] = Tile::new(program, lane, tile, rows).run(&call);
+            }
+        });
+        Ok(())
+    }
+
+    fn tiles(&self, rows: usize) -> usize {
+        rows.div_ceil(self.tile)
+    }
+
+    fn mean_of_first(&self, rows: usize) -> f64 {
+        let cols = self.program.slots[self.program.outputs[0]].cols;
+        self.tile_sums.iter().sum::<f64>() / (rows * cols) as f64
+    }
+
+    /// Adds up the lanes' gradients, in the order of the lanes.
+    fn add_lanes(&self, rows: usize, gradient: &mut [T]) {
+        const CHUNK: usize = 8192;
+        let used = &self.lanes[..self.lanes.len().min(self.tiles(rows))];
+        let len = gradient.len();
+        let gradient = Disjoint::new(gradient);
+        self.pool.run(len.div_ceil(CHUNK), &|chunk| {
+            let range = chunk * CHUNK..len.min((chunk + 1) * CHUNK);
+            // SAFETY: chunks are disjoint.
+            let sum = unsafe { gradient.range(range.clone()) };
+            sum.fill(T::ZERO);
+            for lane in used {
+                wide(
+                    #[inline(always)]
+                    || {
+                        sum.iter_mut()
+                            .zip(&lane.gradient[range.clone()])
+                            .for_each(|(sum, &g)| *sum += g)
+                    },
+                );
+            }
+        });
+    }
+}
+
+fn check_some_rows(rows: usize) -> Result<(), Error> {
+    if rows == 0 {
+        Err(Error::Length { what: "rows of a batch", expected: 1, found: 0 })
+    } else {
+        Ok(())
+    }
+}
+
+/// The slices in a form that tiles can share.
+fn shared<'a, T>(slices: &'a mut [&mut [T]]) -> [Disjoint<'a, T>; MAX_ARITY] {
+    let mut slices = slices.iter_mut();
+    std::array::from_fn(|_| Disjoint::new(slices.next().map_or(&mut [], |slice| &mut **slice)))
+}

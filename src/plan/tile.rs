@@ -1,0 +1,213 @@
+//! Replays a program on one tile of rows.
+
+use std::ops::Range;
+
+use crate::device::cpu::disjoint::Disjoint;
+use crate::device::cpu::gemm::Scratch;
+use crate::op::{Adjoint, Backward, Forward, Gradient, MAX_ARITY};
+use crate::plan::compile::{Buffer, Program, Replay, Reverse, Target};
+use crate::plan::memory::Slot;
+use crate::plan::{Call, Seed};
+use crate::real::Real;
+
+/// What one lane owns: a workspace for one tile, its share of the gradient, and scratch memory.
+#[derive(Debug)]
+pub(super) struct Lane<T> {
+    workspace: Vec<T>,
+    pub gradient: Vec<T>,
+    scratch: Box<Scratch<T>>,
+}
+
+impl<T: Real> Lane<T> {
+    pub fn new(program: &Program<T>, tile: usize) -> Self {
+        Self {
+            workspace: vec![T::ZERO; tile * program.width],
+            gradient: vec![T::ZERO; program.trained.len()],
+            scratch: Scratch::boxed(),
+        }
+    }
+}
+
+/// The workspace as a program divides it.
+struct Memory<'a, T> {
+    workspace: Disjoint<'a, T>,
+    slots: &'a [Slot],
+    /// Rows that the workspace is laid out for, and rows in use.
+    capacity: usize,
+    rows: usize,
+}
+
+impl<T> Memory<'_, T> {
+    /// The rows of a buffer.
+    ///
+    /// # Safety
+    /// No part of the workspace that overlaps it may be borrowed.
+    #[allow(clippy::mut_from_ref)] // the workspace is `Disjoint`
+    unsafe fn at(&self, buffer: Buffer) -> &mut [T] {
+        let Slot { offset, cols } = self.slots[buffer];
+        let start = self.capacity * offset;
+        // SAFETY: the caller's promise.
+        unsafe { self.workspace.range(start..start + self.rows * cols) }
+    }
+
+    /// A buffer while no other is borrowed.
+    fn only(&mut self, buffer: Buffer) -> &mut [T] {
+        // SAFETY: `&mut self`.
+        unsafe { self.at(buffer) }
+    }
+
+    /// # Safety
+    /// As [`Memory::at`].
+    unsafe fn adjoint(&self, target: Target) -> Adjoint<'_, T> {
+        // SAFETY: the caller's promise.
+        unsafe {
+            match target {
+                Target::Skip => Adjoint::Skip,
+                Target::Set(buffer) => Adjoint::Set(self.at(buffer)),
+                Target::Add(buffer) => Adjoint::Add(self.at(buffer)),
+            }
+        }
+    }
+}
+
+/// One tile: the program, the lane's memory, and the rows of the batch it works on.
+pub(super) struct Tile<'a, T> {
+    program: &'a Program<T>,
+    memory: Memory<'a, T>,
+    gradient: &'a mut [T],
+    scratch: &'a mut Scratch<T>,
+    rows: Range<usize>,
+}
+
+impl<'a, T: Real> Tile<'a, T> {
+    pub fn new(
+        program: &'a Program<T>,
+        lane: &'a mut Lane<T>,
+        capacity: usize,
+        rows: Range<usize>,
+    ) -> Self {
+        let Lane { workspace, gradient, scratch } = lane;
+        let workspace = Disjoint::new(workspace);
+        let memory = Memory { workspace, slots: &program.slots, capacity, rows: rows.len() };
+        Self { program, memory, gradient, scratch, rows }
+    }
+
+    /// Loads the rows, runs forward, stores the outputs; then, if seeds are given, runs backward and stores the
+    /// input gradients. Returns the sum of the first output.
+    pub fn run(mut self, call: &Call<'_, T>) -> f64 {
+        self.load(call);
+        let program = self.program;
+        let keep = call.seed.is_some();
+        program.forward.iter().for_each(|step| self.forward(step, keep, call.params));
+        let sum = self.store_outputs(call);
+        if let Some(seed) = &call.seed {
+            self.seed(seed, call.rows);
+            program.backward.iter().for_each(|step| self.backward(step, call.params));
+            self.store_input_gradients(call);
+        }
+        sum
+    }
+
+    fn load(&mut self, call: &Call<'_, T>) {
+        for (fed, feed) in self.program.feeds.iter().zip(call.feeds) {
+            let Some(buffer) = fed.buffer else { continue };
+            feed.copy_rows(self.rows.clone(), fed.cols, self.memory.only(buffer));
+        }
+    }
+
+    fn forward(&mut self, step: &Replay<T>, keep: bool, params: &[T]) {
+        // SAFETY: all buffers of one instruction are alive at its time, so `memory::place` has put them apart, and
+        // an op has each value among its inputs and outputs once (`Graph::push`).
+        let (inputs, mut outputs, saved) = unsafe {
+            (
+                list(&step.inputs, |&b| self.memory.at(b) as &[T]),
+                list(&step.outputs, |&b| self.memory.at(b)),
+                self.memory.at(step.saved),
+            )
+        };
+        step.node.op.forward(&mut Forward {
+            rows: self.rows.len(),
+            keep,
+            params,
+            input_widths: &step.input_widths,
+            inputs: &inputs[..step.inputs.len()],
+            outputs: &mut outputs[..step.outputs.len()],
+            saved,
+            scratch: self.scratch,
+        });
+    }
+
+    fn backward(&mut self, step: &Reverse, params: &[T]) {
+        step.unused.iter().for_each(|&buffer| self.memory.only(buffer).fill(T::ZERO));
+        let replay = &self.program.forward[step.of];
+        let (read_inputs, read_outputs) = replay.read();
+        // SAFETY: as in `forward`; values that the op does not read may be dead, and are not touched.
+        let (inputs, outputs, mut output_adjoints, mut input_adjoints, saved) = unsafe {
+            (
+                list(read_inputs, |&b| self.memory.at(b) as &[T]),
+                list(read_outputs, |&b| self.memory.at(b) as &[T]),
+                list(&step.output_adjoints, |&b| self.memory.at(b)),
+                list(&step.input_adjoints, |&target| self.memory.adjoint(target)),
+                self.memory.at(replay.saved),
+            )
+        };
+        replay.node.op.backward(&mut Backward {
+            rows: self.rows.len(),
+            params,
+            input_widths: &replay.input_widths,
+            inputs: &inputs[..replay.inputs.len()],
+            outputs: &outputs[..replay.outputs.len()],
+            output_adjoints: &mut output_adjoints[..step.output_adjoints.len()],
+            input_adjoints: &mut input_adjoints[..step.input_adjoints.len()],
+            gradient: Gradient { start: self.program.trained.start, values: self.gradient },
+            saved,
+            scratch: self.scratch,
+        });
+    }
+
+    fn store_outputs(&mut self, call: &Call<'_, T>) -> f64 {
+        for (&buffer, out) in self.program.outputs.iter().zip(call.outputs) {
+            self.copy_out(Some(buffer), self.program.slots[buffer].cols, out);
+        }
+        self.memory.only(self.program.outputs[0]).iter().map(|y| y.to_f64()).sum()
+    }
+
+    fn store_input_gradients(&mut self, call: &Call<'_, T>) {
+        for (&(cols, buffer), out) in self.program.input_gradients.iter().zip(call.input_gradients)
+        {
+            self.copy_out(buffer, cols, out);
+        }
+    }
+
+    /// Sets the outputs' adjoints.
+    fn seed(&mut self, seed: &Seed<'_, T>, batch: usize) {
+        for (i, &target) in self.program.seeds.iter().enumerate() {
+            let (Target::Set(buffer) | Target::Add(buffer)) = target else { continue };
+            let cols = self.program.slots[buffer].cols;
+            let rows = self.rows.start * cols..self.rows.end * cols;
+            let adjoint = self.memory.only(buffer);
+            match (seed, target) {
+                (Seed::Mean, _) => adjoint.fill(T::from_f64(1.0 / batch as f64)),
+                (Seed::Given(seeds), Target::Set(_)) => adjoint.copy_from_slice(&seeds[i][rows]),
+                (Seed::Given(seeds), _) => {
+                    adjoint.iter_mut().zip(&seeds[i][rows]).for_each(|(a, &s)| *a += s)
+                }
+            }
+        }
+    }
+
+    /// Copies a buffer (zeros if there is none) to this tile's rows of `out`.
+    fn copy_out(&mut self, buffer: Option<Buffer>, cols: usize, out: &Disjoint<'_, T>) {
+        // SAFETY: tiles have disjoint rows.
+        let out = unsafe { out.range(self.rows.start * cols..self.rows.end * cols) };
+        match buffer {
+            Some(buffer) => out.copy_from_slice(self.memory.only(buffer)),
+            None => out.fill(T::ZERO),
+        }
+    }
+}
+
+/// Up to `MAX_ARITY` things, without allocating.
+fn list<A, B: Default>(items: &[A], f: impl Fn(&A) -> B) -> [B; MAX_ARITY] {
+    std::array::from_fn(|i| items.get(i).map(&f).unwrap_or_default())
+}

@@ -1,0 +1,120 @@
+//! Plots of posteriors and their diagnostics, as SVG files.
+//!
+//! - [`Corner`]: every marginal and every pair of parameters, with 68 / 95 % mass regions.
+//! - [`pp_plot`]: is each parameter calibrated? The distribution of its PIT values against uniform.
+//! - [`coverage_plot`]: do highest-density regions hold the truth as often as they claim?
+//! - [`loss_curves`]: the loss of the training and validation rows, epoch by epoch.
+//!
+//! Every function checks its numbers before it draws, and every file is written beside its target
+//! and renamed: at the target stands the old plot or the new one, never half of one.
+
+mod contour;
+mod corner;
+mod curves;
+mod frame;
+mod style;
+
+pub use corner::Corner;
+pub use curves::{coverage_plot, loss_curves, pp_plot};
+
+use crate::Error;
+use ndarray::ArrayView2;
+use std::fs;
+use std::path::Path;
+
+/// Writes `<path>.tmp` and renames it to `path`, which replaces an older file in one step.
+fn write(path: &Path, svg: &str) -> Result<(), Error> {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".tmp");
+    fs::write(&beside, svg).and_then(|()| fs::rename(&beside, path)).map_err(|why| {
+        let _ = fs::remove_file(&beside); // the first error is the one to tell
+        Error::file(path, why)
+    })
+}
+
+/// The first value that is NaN or infinite is an error.
+fn check_finite(what: &'static str, table: ArrayView2<f64>) -> Result<(), Error> {
+    match table.indexed_iter().find(|(_, value)| !value.is_finite()) {
+        None => Ok(()),
+        Some(((row, column), _)) => Err(Error::NonFinite { what, row, column }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Walks an SVG file's tags: each is closed in order, attributes are quoted, no stray `<` or
+    /// `&`.
+    pub(super) fn assert_well_formed(svg: &str) {
+        let (mut open, mut rest) = (Vec::new(), svg);
+        while let Some(at) = rest.find('<') {
+            assert_text(&rest[..at]);
+            let (tag, after) = rest[at + 1..].split_once('>').expect("a tag ends");
+            assert!(!tag.contains('<'), "a bare < in <{tag}>");
+            let quoted: Vec<&str> = tag.split('"').collect();
+            assert!(quoted.len() % 2 == 1, "unbalanced quotes in <{tag}>");
+            quoted.iter().skip(1).step_by(2).for_each(|value| assert_text(value));
+            let name = tag.trim_start_matches('/').split([' ', '/']).next().unwrap();
+            match (tag.starts_with('/'), tag.ends_with('/')) {
+                (true, _) => assert_eq!(open.pop(), Some(name)),
+                (_, false) => open.push(name),
+                _ => {}
+            }
+            rest = after;
+        }
+        assert!(open.is_empty(), "not closed: {open:?}");
+        assert_eq!(rest.trim(), "");
+        assert!(!svg.contains("NaN") && !svg.contains("inf"), "a coordinate is not a number");
+    }
+
+    fn assert_text(text: &str) {
+        assert!(
+            !text.chars().any(|c| c.is_control() && c != '\n'),
+            "control character in {text:?}"
+        );
+        for (at, _) in text.match_indices('&') {
+            let entity = text[at + 1..].split_once(';').expect("an entity ends").0;
+            assert!(
+                ["lt", "gt", "amp", "quot", "apos"].contains(&entity),
+                "unknown entity &{entity};"
+            );
+        }
+    }
+
+    /// A fresh folder for one test's files, removed when the test is over.
+    pub(super) struct Folder(pub std::path::PathBuf);
+
+    impl Folder {
+        pub(super) fn new(test: &str) -> Self {
+            let folder =
+                std::env::temp_dir().join(format!("retrodict-{test}-{}", std::process::id()));
+            fs::create_dir_all(&folder).unwrap();
+            Self(folder)
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[test]
+    fn a_file_is_replaced_whole_or_not_at_all() {
+        let folder = Folder::new("write");
+        let path = folder.0.join("plot.svg");
+        write(&path, "old").unwrap();
+        write(&path, "new").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "new");
+
+        // A folder stands at the target: the rename fails and the half-way file goes.
+        let taken = folder.0.join("taken");
+        fs::create_dir(&taken).unwrap();
+        assert!(matches!(write(&taken, "x"), Err(Error::File { path, .. }) if path == taken));
+        assert!(taken.is_dir() && !folder.0.join("taken.tmp").exists());
+
+        let nowhere = folder.0.join("missing/plot.svg");
+        assert!(matches!(write(&nowhere, "x"), Err(Error::File { .. })));
+    }
+}

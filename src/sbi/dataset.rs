@@ -1,0 +1,188 @@
+//! Simulations made ready for training.
+
+use ndarray::ArrayView2;
+
+use crate::error::{Error, check_length};
+use crate::real::Real;
+use crate::rng::permutation;
+use crate::sbi::{Standardise, Support};
+use crate::train::TrainingSet;
+
+/// What happens to simulations that are not finite.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum NonFinite {
+    /// The first one is an error.
+    #[default]
+    Error,
+    /// They are left out, and counted in [`Dataset::dropped`]. The posterior is then the one given that the
+    /// simulation succeeds.
+    Drop,
+}
+
+/// Which rows are kept for validation.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Holdout {
+    /// This fraction of the rows, chosen at random by this seed.
+    Random(f64, u64),
+    /// This fraction of the rows, the last ones: for tables whose neighbouring rows are related.
+    Last(f64),
+}
+
+impl Default for Holdout {
+    fn default() -> Self {
+        Self::Random(0.1, 0)
+    }
+}
+
+/// How a table becomes a data set.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct DatasetOptions {
+    /// Rows kept for validation.
+    pub holdout: Holdout,
+    /// What happens to rows that are not finite.
+    pub non_finite: NonFinite,
+}
+
+/// Simulations in the coordinates in which densities are learned.
+///
+/// Parameters are carried to the reals by the bijections of their support and standardised, observations are
+/// standardised ([`Standardise`]); all statistics come from all the training rows and from nothing else.
+#[derive(Clone, Debug)]
+pub struct Dataset<T = f32> {
+    pub(crate) support: Support,
+    pub(crate) theta_scale: Standardise,
+    pub(crate) x_scale: Standardise,
+    theta: Vec<T>,
+    x: Vec<T>,
+    training: Vec<u32>,
+    validation: Vec<u32>,
+    dropped: usize,
+}
+
+impl<T: Real> Dataset<T> {
+    /// From parameters `[rows x parameters]` with their support, and observations `[rows x features]`.
+    ///
+    /// # Errors
+    /// [`Error::Length`] if the tables differ in length, a width is 0, or fewer than two rows are left to split;
+    /// [`Error::NonFinite`] if the options ask for it; [`Error::OutsideSupport`] for the first parameter outside its
+    /// support; [`Error::Parameter`] for a holdout fraction outside (0, 1).
+    pub fn new(
+        support: &Support,
+        theta: ArrayView2<'_, f64>,
+        x: ArrayView2<'_, f64>,
+        options: DatasetOptions,
+    ) -> Result<Self, Error> {
+        check_length("theta columns (the support's parameters)", support.dim(), theta.ncols())?;
+        check_length("x rows (one for each row of theta)", theta.nrows(), x.nrows())?;
+        check_length("x columns", x.ncols().max(1), x.ncols())?;
+        let rows = finite_rows(theta, x, options.non_finite)?;
+        let dropped = theta.nrows() - rows.len();
+        let (training, validation) = split(rows.len(), options.holdout)?;
+
+        let dim = support.dim();
+        let mut reals = vec![0.0; rows.len() * dim];
+        for (&r, u) in rows.iter().zip(reals.chunks_exact_mut(dim)) {
+            support.unconstrain_row(r, &theta.row(r).to_vec(), u)?;
+        }
+        let theta_scale = Standardise::fit(&training, dim, |i, j| reals[i * dim + j])?;
+        let x_scale = Standardise::fit(&training, x.ncols(), |i, j| x[(rows[i], j)])?;
+        let theta = reals
+            .iter()
+            .enumerate()
+            .map(|(i, &u)| T::from_f64(theta_scale.forward(i % dim, u)))
+            .collect();
+        let x = rows
+            .iter()
+            .flat_map(|&r| x.row(r).to_vec().into_iter().enumerate())
+            .map(|(j, v)| T::from_f64(x_scale.forward(j, v)))
+            .collect();
+        Ok(Self {
+            support: support.clone(),
+            theta_scale,
+            x_scale,
+            theta,
+            x,
+            training,
+            validation,
+            dropped,
+        })
+    }
+
+    /// Number of rows, for training and validation together.
+    pub fn rows(&self) -> usize {
+        self.training.len() + self.validation.len()
+    }
+
+    /// Number of rows that were left out because they were not finite.
+    pub fn dropped(&self) -> usize {
+        self.dropped
+    }
+
+    /// Number of features of an observation.
+    pub fn features(&self) -> usize {
+        self.x_scale.width()
+    }
+
+    /// The support of the parameters.
+    pub fn support(&self) -> &Support {
+        &self.support
+    }
+
+    /// (θ, x) in learned coordinates.
+    pub(crate) fn tables(&self) -> [&[T]; 2] {
+        [&self.theta, &self.x]
+    }
+
+    pub(crate) fn training_set<'a>(&'a self, tables: &'a [&'a [T]; 2]) -> TrainingSet<'a, T> {
+        TrainingSet { tables, training: &self.training, validation: &self.validation }
+    }
+}
+
+/// The rows in which everything is finite.
+fn finite_rows(
+    theta: ArrayView2<'_, f64>,
+    x: ArrayView2<'_, f64>,
+    policy: NonFinite,
+) -> Result<Vec<usize>, Error> {
+    let mut rows = Vec::with_capacity(theta.nrows());
+    for row in 0..theta.nrows() {
+        let bad = [("theta", theta), ("x", x)].into_iter().find_map(|(what, table)| {
+            Some((what, table.row(row).iter().position(|v| !v.is_finite())?))
+        });
+        match (bad, policy) {
+            (None, _) => rows.push(row),
+            (Some(_), NonFinite::Drop) => {}
+            (Some((what, column)), NonFinite::Error) => {
+                return Err(Error::NonFinite { what, row, column });
+            }
+        }
+    }
+    Ok(rows)
+}
+
+/// (training rows, validation rows), neither of them empty.
+fn split(rows: usize, holdout: Holdout) -> Result<(Vec<u32>, Vec<u32>), Error> {
+    let (Holdout::Random(fraction, _) | Holdout::Last(fraction)) = holdout;
+    if !(fraction > 0.0 && fraction < 1.0) {
+        return Err(Error::parameter(
+            "holdout",
+            format!("the fraction {fraction} must lie between 0 and 1"),
+        ));
+    }
+    check_length("finite simulations (one to train on, one to validate on)", rows.max(2), rows)?;
+    if u32::try_from(rows).is_err() {
+        return Err(Error::parameter(
+            "rows",
+            format!("{rows} simulations; at most {} are possible", u32::MAX),
+        ));
+    }
+    let held = ((rows as f64 * fraction).round() as usize).clamp(1, rows - 1);
+    let mut order = match holdout {
+        Holdout::Random(_, seed) => permutation(rows as u32, seed, 0),
+        Holdout::Last(_) => (0..rows as u32).collect(),
+    };
+    let mut validation = order.split_off(rows - held);
+    order.sort_unstable();
+    validation.sort_unstable();
+    Ok((order, validation))
+}

@@ -1,0 +1,19 @@
+//! Simulation-based inference: prior -> simulate -> data set -> estimator -> posterior.
+
+mod dataset;
+mod npe;
+mod posterior;
+pub mod prior;
+mod scalar;
+mod shares;
+mod simulate;
+mod standardise;
+pub mod support;
+
+pub use dataset::{Dataset, DatasetOptions, Holdout, NonFinite};
+pub use npe::Npe;
+pub use posterior::Posterior;
+pub use prior::Prior;
+pub use simulate::{Simulations, simulate, simulate_joint};
+pub use standardise::Standardise;
+pub use support::Support;

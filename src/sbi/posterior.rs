@@ -1,0 +1,332 @@
+//! The trained posterior q(θ | x): draws and densities for one observation or many.
+
+use std::ops::Range;
+
+use ndarray::{Array1, Array2, Array3, ArrayView1, ArrayView2};
+
+use crate::device::Device;
+use crate::error::{Error, check_length};
+use crate::graph::Graph;
+use crate::models::ConditionalDensity;
+use crate::plan::{Feed, Plan, Request};
+use crate::progress::Progress;
+use crate::real::Real;
+use crate::rng::{Noise, NoiseId, mix};
+use crate::sbi::{Dataset, Standardise, Support};
+use crate::store::{Store, Weights};
+
+/// Rows that are computed at once: what bounds the memory beside the result.
+const CHUNK: usize = 1 << 14;
+/// Rows that one task converts.
+const PIECE: usize = 512;
+
+/// A posterior for any observation, in the prior's own units.
+///
+/// Everything lies in the support of the prior by construction: the density is learned in the coordinates in which
+/// the support is all of R^d, so there is nothing to reject, and `log_prob` is normalised over the support.
+///
+/// The draws for an observation depend on the seed and on the observation's numbers alone, not on which others are
+/// asked for in the same call, nor on threads.
+#[derive(Debug)]
+pub struct Posterior<T: Real = f32> {
+    device: Device,
+    support: Support,
+    theta_scale: Standardise,
+    x_scale: Standardise,
+    density: Box<dyn ConditionalDensity<T>>,
+    store: Store<T>,
+}
+
+impl<T: Real> Posterior<T> {
+    pub(crate) fn new(
+        device: &Device,
+        data: &Dataset<T>,
+        density: Box<dyn ConditionalDensity<T>>,
+        store: Store<T>,
+    ) -> Self {
+        Self {
+            device: device.clone(),
+            support: data.support.clone(),
+            theta_scale: data.theta_scale.clone(),
+            x_scale: data.x_scale.clone(),
+            density,
+            store,
+        }
+    }
+
+    /// The parameters and where they lie.
+    pub fn support(&self) -> &Support {
+        &self.support
+    }
+
+    /// Number of features of an observation.
+    pub fn features(&self) -> usize {
+        self.x_scale.width()
+    }
+
+    /// The trained weights, one flat vector; their names are those of the density's modules.
+    pub fn weights(&self) -> &[T] {
+        self.store.weights(Weights::Ema)
+    }
+
+    /// Draws for one observation, `[draws x parameters]`.
+    ///
+    /// # Errors
+    /// [`Error::Length`] or [`Error::NonFinite`] if the observation cannot be one.
+    pub fn sample(
+        &self,
+        x: ArrayView1<'_, f64>,
+        draws: usize,
+        seed: u64,
+    ) -> Result<Array2<f64>, Error> {
+        let many = self.sample_many(x.insert_axis(ndarray::Axis(0)), draws, seed)?;
+        Ok(many.index_axis_move(ndarray::Axis(0), 0))
+    }
+
+    /// Draws for each row of `x`, `[observations x draws x parameters]`.
+    ///
+    /// # Errors
+    /// As [`Posterior::sample`], naming the row.
+    pub fn sample_many(
+        &self,
+        x: ArrayView2<'_, f64>,
+        draws: usize,
+        seed: u64,
+    ) -> Result<Array3<f64>, Error> {
+        let mut sampler = Sampler::new(self, x, draws, seed)?;
+        let (rows, dim) = (x.nrows() * draws, self.support.dim());
+        let mut theta = vec![0.0; rows * dim];
+        let progress = Progress::new("sample", rows);
+        for (i, out) in theta.chunks_mut(CHUNK * dim).enumerate() {
+            let start = i * CHUNK;
+            sampler.draw(start..start + out.len() / dim, out)?;
+            progress.advance(out.len() / dim);
+        }
+        let shape = (x.nrows(), draws, dim);
+        Array3::from_shape_vec(shape, theta).map_err(|e| Error::shape("sample_many", e.to_string()))
+    }
+
+    /// The same for any number of observations in bounded memory: `each` is given the row and its draws,
+    /// `[draws x parameters]`, one observation after the other.
+    ///
+    /// # Errors
+    /// As [`Posterior::sample_many`].
+    pub fn sample_each(
+        &self,
+        x: ArrayView2<'_, f64>,
+        draws: usize,
+        seed: u64,
+        mut each: impl FnMut(usize, ArrayView2<'_, f64>),
+    ) -> Result<(), Error> {
+        let mut sampler = Sampler::new(self, x, draws, seed)?;
+        let dim = self.support.dim();
+        let together = (CHUNK / draws.max(1)).max(1);
+        let mut theta = vec![0.0; together.min(x.nrows()) * draws * dim];
+        let progress = Progress::new("sample", x.nrows());
+        for first in (0..x.nrows()).step_by(together) {
+            let count = together.min(x.nrows() - first);
+            let theta = &mut theta[..count * draws * dim];
+            for (i, out) in theta.chunks_mut(CHUNK * dim).enumerate() {
+                let start = first * draws + i * CHUNK;
+                sampler.draw(start..start + out.len() / dim, out)?;
+            }
+            for i in 0..count {
+                let rows = &theta[i * draws * dim..(i + 1) * draws * dim];
+                each(
+                    first + i,
+                    ArrayView2::from_shape((draws, dim), rows).expect("draws * dim numbers"),
+                );
+            }
+            progress.advance(count);
+        }
+        Ok(())
+    }
+
+    /// log q(θ | x) in nats for each row of `theta` and one observation; -∞ outside the support.
+    ///
+    /// # Errors
+    /// [`Error::Length`] if a width is wrong, [`Error::NonFinite`] if a number is not finite.
+    pub fn log_prob(
+        &self,
+        theta: ArrayView2<'_, f64>,
+        x: ArrayView1<'_, f64>,
+    ) -> Result<Array1<f64>, Error> {
+        self.log_prob_of_pairs(theta, x.insert_axis(ndarray::Axis(0)), |_| 0)
+    }
+
+    /// log q(θ_i | x_i) in nats for each row i of both tables; -∞ outside the support.
+    ///
+    /// # Errors
+    /// As [`Posterior::log_prob`], and [`Error::Length`] if the tables differ in length.
+    pub fn log_prob_many(
+        &self,
+        theta: ArrayView2<'_, f64>,
+        x: ArrayView2<'_, f64>,
+    ) -> Result<Array1<f64>, Error> {
+        check_length("x rows (one for each row of theta)", theta.nrows(), x.nrows())?;
+        self.log_prob_of_pairs(theta, x, |i| i)
+    }
+
+    /// log q(θ_i | x_k) with k = `observation(i)`.
+    pub(crate) fn log_prob_of_pairs(
+        &self,
+        theta: ArrayView2<'_, f64>,
+        x: ArrayView2<'_, f64>,
+        observation: impl Fn(usize) -> usize + Sync,
+    ) -> Result<Array1<f64>, Error> {
+        let dim = self.support.dim();
+        check_length("theta columns", dim, theta.ncols())?;
+        check_finite("theta", theta)?;
+        let x = self.standardised(x)?;
+        let mut plan = self.plan(|graph, theta, x| self.density.log_prob(graph, theta, x))?;
+        let mut result = Array1::zeros(theta.nrows());
+        let (mut z, mut log_q) = (Vec::new(), Vec::new());
+        for start in (0..theta.nrows()).step_by(CHUNK) {
+            let rows = start..theta.nrows().min(start + CHUNK);
+            let index: Vec<u32> = rows.clone().map(|i| observation(i) as u32).collect();
+            z.resize(rows.len() * dim, T::ZERO);
+            log_q.resize(rows.len(), T::ZERO);
+            let ln_dets = self.to_learned(theta.slice(ndarray::s![rows.clone(), ..]), &mut z);
+            let feeds = [Feed::Rows(&z), Feed::Gather(&x, &index)];
+            plan.forward(self.weights(), rows.len(), &feeds, &mut [&mut log_q])?;
+            for ((out, q), ln_det) in
+                result.slice_mut(ndarray::s![rows]).iter_mut().zip(&log_q).zip(ln_dets)
+            {
+                *out = if ln_det == f64::NEG_INFINITY { ln_det } else { q.to_f64() + ln_det };
+            }
+        }
+        Ok(result)
+    }
+
+    /// Carries rows of θ to learned coordinates; returns ln |det dz/dθ| of each, -∞ outside the support.
+    fn to_learned(&self, theta: ArrayView2<'_, f64>, z: &mut [T]) -> Vec<f64> {
+        let dim = self.support.dim();
+        let mut pieces: Vec<_> = z.chunks_mut(PIECE * dim).map(|z| (z, Vec::new())).collect();
+        self.device.pool().run_over(&mut pieces, |p, (z, ln_dets)| {
+            let mut u = vec![0.0; dim];
+            for (i, z) in z.chunks_exact_mut(dim).enumerate() {
+                let theta = theta.row(p * PIECE + i).to_vec();
+                if self.support.unconstrain(&theta, &mut u).is_err() {
+                    z.fill(T::ZERO);
+                    ln_dets.push(f64::NEG_INFINITY);
+                    continue;
+                }
+                let bijection = self.support.ln_det(&u);
+                u.iter_mut().enumerate().for_each(|(j, u)| *u = self.theta_scale.forward(j, *u));
+                ln_dets.push(self.theta_scale.ln_det(&u) - bijection);
+                z.iter_mut().zip(&u).for_each(|(z, &u)| *z = T::from_f64(u));
+            }
+        });
+        pieces.into_iter().flat_map(|(_, ln_dets)| ln_dets).collect()
+    }
+
+    /// A plan of one output on inputs (θ or noise, x).
+    fn plan(
+        &self,
+        record: impl FnOnce(&mut Graph<T>, crate::Var, crate::Var) -> Result<crate::Var, Error>,
+    ) -> Result<Plan<T>, Error> {
+        let mut graph = Graph::new();
+        let first = graph.input("theta", self.support.dim())?;
+        let x = graph.input("x", self.features())?;
+        let output = record(&mut graph, first, x)?;
+        graph.compile(&self.device, &Request::outputs(&[output]))
+    }
+
+    /// Observations as the network sees them.
+    fn standardised(&self, x: ArrayView2<'_, f64>) -> Result<Vec<T>, Error> {
+        check_length("observation features", self.features(), x.ncols())?;
+        check_finite("observation", x)?;
+        Ok(x.indexed_iter().map(|((_, j), &v)| T::from_f64(self.x_scale.forward(j, v))).collect())
+    }
+}
+
+fn check_finite(what: &'static str, table: ArrayView2<'_, f64>) -> Result<(), Error> {
+    match table.indexed_iter().find(|(_, v)| !v.is_finite()) {
+        Some(((row, column), _)) => Err(Error::NonFinite { what, row, column }),
+        None => Ok(()),
+    }
+}
+
+/// Draws rows (observation i, draw k), numbered i * draws + k, in chunks of any size.
+struct Sampler<'a, T: Real> {
+    posterior: &'a Posterior<T>,
+    plan: Plan<T>,
+    x: Vec<T>,
+    /// One key of the noise for each observation, from its own numbers.
+    keys: Vec<u64>,
+    draws: usize,
+    noise: Vec<T>,
+    z: Vec<T>,
+}
+
+impl<'a, T: Real> Sampler<'a, T> {
+    fn new(
+        posterior: &'a Posterior<T>,
+        x: ArrayView2<'_, f64>,
+        draws: usize,
+        seed: u64,
+    ) -> Result<Self, Error> {
+        let keys =
+            x.rows().into_iter().map(|row| mix(seed, row.iter().map(|v| v.to_bits()))).collect();
+        let x = posterior.standardised(x)?;
+        let plan = posterior.plan(|graph, noise, x| posterior.density.sample(graph, noise, x))?;
+        Ok(Self { posterior, plan, x, keys, draws, noise: Vec::new(), z: Vec::new() })
+    }
+
+    fn draw(&mut self, rows: Range<usize>, theta: &mut [f64]) -> Result<(), Error> {
+        let dim = self.posterior.support.dim();
+        let pool = self.posterior.device.pool();
+        let (draws, start, keys) = (self.draws, rows.start, &self.keys);
+        self.noise.resize(rows.len() * dim, T::ZERO);
+        self.z.resize(rows.len() * dim, T::ZERO);
+
+        let mut pieces: Vec<_> = self.noise.chunks_mut(PIECE * dim).collect();
+        pool.run_over(&mut pieces, |p, piece| {
+            let first = start + p * PIECE;
+            fill_noise(keys, draws, first..first + piece.len() / dim, dim, piece);
+        });
+        let index: Vec<u32> = rows.clone().map(|row| (row / draws) as u32).collect();
+        let feeds = [Feed::Rows(&self.noise), Feed::Gather(&self.x, &index)];
+        self.plan.forward(self.posterior.weights(), rows.len(), &feeds, &mut [&mut self.z])?;
+        let (support, scale) = (&self.posterior.support, &self.posterior.theta_scale);
+        let mut pieces: Vec<_> =
+            theta.chunks_mut(PIECE * dim).zip(self.z.chunks(PIECE * dim)).collect();
+        pool.run_over(&mut pieces, |_, (theta, z)| {
+            let mut u = vec![0.0; dim];
+            for (theta, z) in theta.chunks_exact_mut(dim).zip(z.chunks_exact(dim)) {
+                u.iter_mut()
+                    .zip(z)
+                    .enumerate()
+                    .for_each(|(j, (u, z))| *u = scale.inverse(j, z.to_f64()));
+                support.constrain(&u, theta);
+            }
+        });
+        match theta.iter().position(|t| !t.is_finite()) {
+            Some(i) => Err(Error::NonFinite {
+                what: "posterior draw",
+                row: rows.start + i / dim,
+                column: i % dim,
+            }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Noise of the given rows: a run of draws for each observation they touch.
+fn fill_noise<T: Real>(
+    keys: &[u64],
+    draws: usize,
+    rows: Range<usize>,
+    dim: usize,
+    mut out: &mut [T],
+) {
+    let mut row = rows.start;
+    while row < rows.end {
+        let (observation, draw) = (row / draws, row % draws);
+        let run = (draws - draw).min(rows.end - row);
+        let (head, rest) = out.split_at_mut(run * dim);
+        let noise = Noise { seed: keys[observation], step: 0, id: NoiseId(0) };
+        noise.fill_normal(draw as u32, dim, head);
+        (row, out) = (row + run, rest);
+    }
+}

@@ -1,0 +1,322 @@
+//! State: one flat vector of parameters, and the layout that names its parts.
+//!
+//! Gradients, Adam moments and the moving average are vectors of the same length, so clipping, optimiser
+//! and checkpoint are each one pass over flat memory.
+
+use std::fmt::Display;
+use std::ops::Range;
+
+use ndarray::ArrayView2;
+
+use crate::error::{Error, check_length};
+use crate::real::Real;
+use crate::rng::{Noise, NoiseId};
+
+/// A matrix of parameters: a `Copy` id that says where in the flat vector it lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Param {
+    offset: usize,
+    rows: usize,
+    cols: usize,
+}
+
+impl Param {
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Number of columns.
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
+
+    /// Where it lies in the flat vector, row by row.
+    pub fn range(&self) -> Range<usize> {
+        self.offset..self.offset + self.rows * self.cols
+    }
+}
+
+/// How a parameter starts.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Init {
+    /// Every element has this value.
+    Constant(f64),
+    /// Uniform on (-bound, bound).
+    Uniform(f64),
+    /// Normal with mean 0 and this standard deviation.
+    Normal(f64),
+}
+
+#[derive(Clone, Debug)]
+struct Entry {
+    name: String,
+    param: Param,
+    init: Init,
+}
+
+/// The table of parameter names. Modules register themselves in it through a [`Scope`].
+#[derive(Clone, Debug, Default)]
+pub struct Layout {
+    entries: Vec<Entry>,
+    len: usize,
+}
+
+impl Layout {
+    /// An empty layout.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A scope whose parameters are named `name.…`.
+    pub fn scope(&mut self, name: impl Display) -> Scope<'_> {
+        Scope { layout: self, prefix: name.to_string() }
+    }
+
+    /// Number of parameters (scalars).
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// No parameter yet.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Every parameter with its full name, in the order of the flat vector.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, Param)> {
+        self.entries.iter().map(|e| (e.name.as_str(), e.param))
+    }
+
+    /// The parameter of this full name.
+    pub fn get(&self, name: &str) -> Option<Param> {
+        self.iter().find(|(n, _)| *n == name).map(|(_, p)| p)
+    }
+
+    /// The range of the flat vector that the scope `name` fills: what one of several optimisers trains.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] if no parameter lies in the scope, or if others lie between its parameters.
+    pub fn range(&self, name: &str) -> Result<Range<usize>, Error> {
+        let inside = |full: &str| full.strip_prefix(name).is_some_and(|rest| rest.starts_with('.'));
+        let ranges: Vec<_> =
+            self.iter().filter(|(n, _)| inside(n)).map(|(_, p)| p.range()).collect();
+        let (Some(first), Some(last)) = (ranges.first(), ranges.last()) else {
+            return Err(Error::parameter(name, "no parameter lies in this scope"));
+        };
+        if ranges.windows(2).any(|w| w[0].end != w[1].start) {
+            return Err(Error::parameter(name, "other parameters were registered in between"));
+        }
+        Ok(first.start..last.end)
+    }
+
+    fn register(
+        &mut self,
+        name: String,
+        rows: usize,
+        cols: usize,
+        init: Init,
+    ) -> Result<Param, Error> {
+        if rows == 0 || cols == 0 {
+            return Err(Error::parameter(name, format!("a {rows} x {cols} matrix has no element")));
+        }
+        if self.get(&name).is_some() {
+            return Err(Error::parameter(name, "this name is taken"));
+        }
+        let param = Param { offset: self.len, rows, cols };
+        self.len += rows * cols;
+        self.entries.push(Entry { name, param, init });
+        Ok(param)
+    }
+}
+
+/// A prefix under which a module registers its parameters.
+#[derive(Debug)]
+pub struct Scope<'a> {
+    layout: &'a mut Layout,
+    prefix: String,
+}
+
+impl Scope<'_> {
+    /// The scope `self.name`.
+    pub fn scope(&mut self, name: impl Display) -> Scope<'_> {
+        let prefix = format!("{}.{name}", self.prefix);
+        Scope { layout: self.layout, prefix }
+    }
+
+    /// Registers a `[rows x cols]` parameter.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] if the name is taken or the matrix is empty.
+    pub fn param(
+        &mut self,
+        name: &str,
+        rows: usize,
+        cols: usize,
+        init: Init,
+    ) -> Result<Param, Error> {
+        self.layout.register(format!("{}.{name}", self.prefix), rows, cols, init)
+    }
+}
+
+/// Which of the two sets of weights a plan reads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Weights {
+    /// The parameters themselves.
+    #[default]
+    Raw,
+    /// Their exponential moving average over the training steps.
+    Ema,
+}
+
+/// Parameters, gradients, Adam moments and moving average, each one flat vector.
+#[derive(Clone, Debug)]
+pub struct Store<T> {
+    layout: Layout,
+    pub(crate) params: Vec<T>,
+    pub(crate) grads: Vec<T>,
+    pub(crate) first_moment: Vec<T>,
+    pub(crate) second_moment: Vec<T>,
+    pub(crate) ema: Vec<T>,
+}
+
+impl<T: Real> Store<T> {
+    /// Draws the initial parameters. The same seed gives the same values in every run.
+    pub fn new(layout: Layout, seed: u64) -> Self {
+        let zeros = vec![T::ZERO; layout.len()];
+        let mut params = zeros.clone();
+        for (index, entry) in layout.entries.iter().enumerate() {
+            let noise = Noise { seed, step: 0, id: NoiseId(index as u32) };
+            draw(entry, &noise, &mut params[entry.param.range()]);
+        }
+        let ema = params.clone();
+        Self {
+            layout,
+            params,
+            grads: zeros.clone(),
+            first_moment: zeros.clone(),
+            second_moment: zeros,
+            ema,
+        }
+    }
+
+    /// The names.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// The flat vector that `weights` names.
+    pub fn weights(&self, weights: Weights) -> &[T] {
+        match weights {
+            Weights::Raw => &self.params,
+            Weights::Ema => &self.ema,
+        }
+    }
+
+    /// The gradient that the last backward pass left.
+    pub fn grads(&self) -> &[T] {
+        &self.grads
+    }
+
+    /// One parameter as a matrix.
+    pub fn get(&self, param: Param) -> ArrayView2<'_, T> {
+        let values = &self.params[param.range()];
+        ArrayView2::from_shape((param.rows, param.cols), values)
+            .expect("a range has rows * cols elements")
+    }
+
+    /// Replaces the values of one parameter (`rows * cols` values, row by row) and of its moving average.
+    ///
+    /// # Errors
+    /// [`Error::Length`] if the number of values is wrong, [`Error::NonFinite`] if one is not finite.
+    pub fn set(&mut self, param: Param, values: &[T]) -> Result<(), Error> {
+        check_length("parameter values", param.range().len(), values.len())?;
+        if let Some(i) = values.iter().position(|v| !v.is_finite()) {
+            let (row, column) = (i / param.cols, i % param.cols);
+            return Err(Error::NonFinite { what: "parameter values", row, column });
+        }
+        self.params[param.range()].copy_from_slice(values);
+        self.ema[param.range()].copy_from_slice(values);
+        Ok(())
+    }
+
+    /// Takes `weights` as parameters and as their average, forgetting the moments.
+    pub(crate) fn restart_from(&mut self, weights: &[T]) {
+        self.params.copy_from_slice(weights);
+        self.ema.copy_from_slice(weights);
+        self.first_moment.fill(T::ZERO);
+        self.second_moment.fill(T::ZERO);
+    }
+}
+
+fn draw<T: Real>(entry: &Entry, noise: &Noise, out: &mut [T]) {
+    let cols = entry.param.cols;
+    match entry.init {
+        Init::Constant(c) => out.fill(T::from_f64(c)),
+        Init::Uniform(bound) => {
+            noise.fill_uniform(0, cols, out);
+            out.iter_mut().for_each(|u| *u = T::from_f64(bound * (2.0 * u.to_f64() - 1.0)));
+        }
+        Init::Normal(sd) => {
+            noise.fill_normal(0, cols, out);
+            out.iter_mut().for_each(|z| *z = T::from_f64(sd * z.to_f64()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn layout() -> Layout {
+        let mut layout = Layout::new();
+        layout.scope("a").param("w", 3, 2, Init::Uniform(0.5)).unwrap();
+        layout.scope("a").scope("inner").param("b", 1, 2, Init::Constant(1.0)).unwrap();
+        layout.scope("ab").param("w", 5, 7, Init::Normal(2.0)).unwrap();
+        layout
+    }
+
+    #[test]
+    fn names_lead_to_ranges() {
+        let layout = layout();
+        assert_eq!(layout.len(), 6 + 2 + 35);
+        assert_eq!(layout.get("a.inner.b").unwrap().range(), 6..8);
+        assert_eq!(layout.range("a").unwrap(), 0..8);
+        assert_eq!(layout.range("ab").unwrap(), 8..43);
+        assert!(matches!(layout.range("c"), Err(Error::Parameter { name, .. }) if name == "c"));
+    }
+
+    #[test]
+    fn names_are_unique_and_matrices_not_empty() {
+        let mut layout = layout();
+        assert!(layout.scope("a").param("w", 1, 1, Init::Constant(0.0)).is_err());
+        assert!(layout.scope("a").param("x", 0, 1, Init::Constant(0.0)).is_err());
+        layout.scope("a").param("late", 1, 1, Init::Constant(0.0)).unwrap();
+        assert!(layout.range("a").is_err(), "scope a is no longer one range");
+    }
+
+    #[test]
+    fn the_seed_decides_the_initial_values() {
+        let (a, b, c) =
+            (Store::<f32>::new(layout(), 1), Store::new(layout(), 1), Store::new(layout(), 2));
+        assert_eq!(a.params, b.params);
+        assert_ne!(a.params, c.params);
+        assert!(a.params[..6].iter().all(|w| w.abs() < 0.5 && *w != 0.0));
+        assert_eq!(a.params[6..8], [1.0, 1.0]);
+        assert_eq!(a.ema, a.params);
+    }
+
+    #[test]
+    fn set_checks_its_values() {
+        let mut store = Store::<f64>::new(layout(), 1);
+        let w = store.layout().get("a.w").unwrap();
+        assert!(matches!(
+            store.set(w, &[0.0; 5]),
+            Err(Error::Length { expected: 6, found: 5, .. })
+        ));
+        let nan = store.set(w, &[0.0, 0.0, 0.0, f64::NAN, 0.0, 0.0]);
+        assert_eq!(nan, Err(Error::NonFinite { what: "parameter values", row: 1, column: 1 }));
+        store.set(w, &[1., 2., 3., 4., 5., 6.]).unwrap();
+        assert_eq!(store.get(w)[(2, 0)], 5.0);
+    }
+}

@@ -1,0 +1,225 @@
+//! The fit loop: minibatches, early stopping on the averaged weights, and a history.
+
+use std::ops::{ControlFlow, Range};
+use std::time::Instant;
+
+use crate::device::Device;
+use crate::error::{Error, check_length};
+use crate::op::MAX_ARITY;
+use crate::optim::{Adam, Optimiser, Schedule};
+use crate::plan::{Feed, Plan};
+use crate::real::Real;
+use crate::rng::permutation;
+use crate::store::{Store, Weights};
+
+/// How to train.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Training {
+    /// Rows per step; the last batch of an epoch has what is left.
+    pub batch: usize,
+    /// The most passes over the training rows.
+    pub max_epochs: usize,
+    /// Stop after this many epochs without a better validation loss.
+    pub patience: usize,
+    /// The optimiser, with clipping and the moving average of the weights.
+    pub adam: Adam,
+    /// The learning rate over `max_epochs`.
+    pub schedule: Schedule,
+    /// Seed of the order of rows.
+    pub seed: u64,
+}
+
+impl Default for Training {
+    fn default() -> Self {
+        Self {
+            batch: 256,
+            max_epochs: 300,
+            patience: 20,
+            adam: Adam::default(),
+            schedule: Schedule::Constant,
+            seed: 0,
+        }
+    }
+}
+
+impl Training {
+    /// Checks the settings.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] that names the one that cannot be.
+    pub fn check(&self) -> Result<(), Error> {
+        for (name, value) in
+            [("batch", self.batch), ("max_epochs", self.max_epochs), ("patience", self.patience)]
+        {
+            if value == 0 {
+                return Err(Error::parameter(name, "0 must be at least 1"));
+            }
+        }
+        self.adam.check()
+    }
+}
+
+/// Tables of equal length, one for each input of the loss's graph, and which rows are for what.
+#[derive(Clone, Debug)]
+pub struct TrainingSet<'a, T> {
+    /// The tables, row by row.
+    pub tables: &'a [&'a [T]],
+    /// Rows that are trained on.
+    pub training: &'a [u32],
+    /// Rows on which early stopping is decided: always all of them.
+    pub validation: &'a [u32],
+}
+
+/// What one epoch gave.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Epoch {
+    /// Counted from 1.
+    pub epoch: usize,
+    /// Mean loss of the epoch's steps, each before its update.
+    pub training_loss: f64,
+    /// Mean loss of the averaged weights over all validation rows.
+    pub validation_loss: f64,
+    /// Mean norm of the gradient before clipping.
+    pub gradient_norm: f64,
+    /// Whether the validation loss is the lowest so far.
+    pub best: bool,
+    /// Wall-clock time since the start of the training.
+    pub seconds: f64,
+}
+
+/// All epochs.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct History {
+    /// First to last.
+    pub epochs: Vec<Epoch>,
+}
+
+impl History {
+    /// The epoch with the lowest validation loss, whose averaged weights the store holds after the training.
+    pub fn best(&self) -> Option<&Epoch> {
+        self.epochs.iter().rev().find(|e| e.best)
+    }
+}
+
+/// Minimises the mean over rows of the loss that `plan` computes, over the part `range` of the parameters.
+///
+/// After each epoch `on_epoch` is told; it may break off the training. At the end, however it came, the store holds
+/// the averaged weights of the best epoch. Same seed, same weights, whatever the number of threads.
+///
+/// # Errors
+/// [`Error::Parameter`] for impossible settings, [`Error::Length`] for no rows or feeds that do not fit, and
+/// [`Error::Training`] if loss or gradient are no longer finite; the best weights up to then are kept.
+pub fn fit<T: Real>(
+    device: &Device,
+    store: &mut Store<T>,
+    plan: &mut Plan<T>,
+    range: Range<usize>,
+    set: &TrainingSet<'_, T>,
+    settings: &Training,
+    mut on_epoch: impl FnMut(&Epoch) -> ControlFlow<()>,
+) -> Result<History, Error> {
+    settings.check()?;
+    for (what, rows) in [("training rows", set.training), ("validation rows", set.validation)] {
+        check_length(what, rows.len().max(1), rows.len())?;
+    }
+    check_length("tables", set.tables.len().min(MAX_ARITY), set.tables.len())?;
+    let start = Instant::now();
+    let optimiser = Optimiser::new(settings.adam.clone(), range)?;
+    let mut trainer = Trainer { device, store, plan, set, optimiser, settings };
+    let mut history = History::default();
+    let mut best = (f64::INFINITY, trainer.store.weights(Weights::Raw).to_vec());
+    let outcome = (1..=settings.max_epochs).try_for_each(|epoch| {
+        let row = match trainer.epoch(epoch) {
+            Ok(row) => Epoch {
+                best: row.validation_loss < best.0,
+                seconds: start.elapsed().as_secs_f64(),
+                ..row
+            },
+            Err(e) => return ControlFlow::Break(Err(e)),
+        };
+        if row.best {
+            best = (row.validation_loss, trainer.store.weights(Weights::Ema).to_vec());
+        }
+        history.epochs.push(row);
+        let waited = epoch - history.best().map_or(0, |b| b.epoch);
+        match on_epoch(&row) {
+            ControlFlow::Continue(()) if waited < settings.patience => ControlFlow::Continue(()),
+            _ => ControlFlow::Break(Ok(())),
+        }
+    });
+    trainer.store.restart_from(&best.1);
+    match outcome {
+        ControlFlow::Break(Err(e)) => Err(e),
+        _ => Ok(history),
+    }
+}
+
+struct Trainer<'a, 'd, T> {
+    device: &'a Device,
+    store: &'a mut Store<T>,
+    plan: &'a mut Plan<T>,
+    set: &'a TrainingSet<'d, T>,
+    optimiser: Optimiser,
+    settings: &'a Training,
+}
+
+impl<T: Real> Trainer<'_, '_, T> {
+    fn epoch(&mut self, epoch: usize) -> Result<Epoch, Error> {
+        let rows = self.set.training.len();
+        let steps = rows.div_ceil(self.settings.batch) as u64;
+        let order = permutation(rows as u32, self.settings.seed, epoch as u64);
+        let order: Vec<u32> = order.into_iter().map(|i| self.set.training[i as usize]).collect();
+        let (mut loss_sum, mut norm_sum) = (0.0, 0.0);
+        for batch in order.chunks(self.settings.batch) {
+            let factor = self
+                .settings
+                .schedule
+                .factor(self.optimiser.steps(), steps * self.settings.max_epochs as u64);
+            let feeds = gather(self.set.tables, batch);
+            let loss = self.plan.mean_and_gradient(
+                self.store,
+                batch.len(),
+                &feeds[..self.set.tables.len()],
+            )?;
+            let norm = self.optimiser.step(self.device, self.store, factor)?;
+            if !(loss.is_finite() && norm.is_finite()) {
+                return Err(diverged(epoch, self.optimiser.steps(), "loss or gradient", loss));
+            }
+            loss_sum += loss * batch.len() as f64;
+            norm_sum += norm;
+        }
+        let feeds = gather(self.set.tables, self.set.validation);
+        let feeds = &feeds[..self.set.tables.len()];
+        let validation_loss =
+            self.plan.mean(self.store.weights(Weights::Ema), self.set.validation.len(), feeds)?;
+        if !validation_loss.is_finite() {
+            return Err(diverged(
+                epoch,
+                self.optimiser.steps(),
+                "validation loss",
+                validation_loss,
+            ));
+        }
+        Ok(Epoch {
+            epoch,
+            training_loss: loss_sum / rows as f64,
+            validation_loss,
+            gradient_norm: norm_sum / steps as f64,
+            best: false,
+            seconds: 0.0,
+        })
+    }
+}
+
+/// Feeds of the same rows of each table.
+fn gather<'a, T>(tables: &[&'a [T]], rows: &'a [u32]) -> [Feed<'a, T>; MAX_ARITY] {
+    std::array::from_fn(|i| Feed::Gather(tables.get(i).copied().unwrap_or_default(), rows))
+}
+
+fn diverged(epoch: usize, step: u64, what: &str, loss: f64) -> Error {
+    let why = format!(
+        "{what} no longer finite after step {step} (loss {loss}); a lower learning rate, a tighter clip, or data \
+         without extreme values may help"
+    );
+    Error::Training { epoch, why }
+}

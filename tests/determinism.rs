@@ -1,0 +1,101 @@
+//! Same seed, same answer, whatever the number of threads, the batch-mates and the tile.
+
+use ndarray::{Array2, s};
+use rand_distr::{Distribution, StandardNormal};
+use retrodict::models::RealNvp;
+use retrodict::rng::Philox;
+use retrodict::train::Training;
+use retrodict::{Dataset, Device, Npe, Posterior, Prior, simulate};
+
+/// Three parameters, seven features, and a batch whose last tile is not full.
+fn posterior(threads: usize) -> Posterior {
+    let device = Device::cpu_with_threads(threads);
+    let prior = Prior::new()
+        .uniform("a", -1.0, 1.0)
+        .normal("b", 3.0, 2.0)
+        .log_uniform("c", 0.1, 10.0)
+        .build()
+        .unwrap();
+    let simulations = simulate(&device, &prior, 1500, 11, |theta, rng: &mut Philox| {
+        (0..7)
+            .map(|i| {
+                theta[i % 3] + {
+                    let z: f64 = StandardNormal.sample(rng);
+                    z
+                }
+            })
+            .collect()
+    })
+    .unwrap();
+    let data = Dataset::new(
+        prior.support(),
+        simulations.theta.view(),
+        simulations.x.view(),
+        Default::default(),
+    )
+    .unwrap();
+    let family = RealNvp { layers: 4, hidden: vec![37, 20], ..RealNvp::default() };
+    let training = Training { batch: 331, max_epochs: 3, ..Training::default() };
+    Npe { family, training, seed: 5 }.fit(&device, &data).unwrap().0
+}
+
+fn observations() -> Array2<f64> {
+    Array2::from_shape_fn((5, 7), |(i, j)| (i as f64 - 2.0) * 0.7 + j as f64 * 0.3)
+}
+
+#[test]
+fn weights_draws_and_densities_are_the_same_bits_for_1_2_and_5_threads() {
+    let one = posterior(1);
+    let draws = one.sample_many(observations().view(), 333, 9).unwrap();
+    let density = one.log_prob(draws.slice(s![2, .., ..]), observations().row(2)).unwrap();
+    for threads in [2, 5] {
+        let other = posterior(threads);
+        assert_eq!(one.weights(), other.weights(), "{threads} threads");
+        assert_eq!(
+            draws,
+            other.sample_many(observations().view(), 333, 9).unwrap(),
+            "{threads} threads"
+        );
+        assert_eq!(
+            density,
+            other.log_prob(draws.slice(s![2, .., ..]), observations().row(2)).unwrap()
+        );
+    }
+}
+
+#[test]
+fn draws_do_not_depend_on_batch_mates_or_on_how_many_there_are() {
+    let posterior = posterior(2);
+    let x = observations();
+    let together = posterior.sample_many(x.view(), 700, 9).unwrap();
+    for (i, row) in x.rows().into_iter().enumerate() {
+        let alone = posterior.sample(row, 700, 9).unwrap();
+        assert_eq!(together.slice(s![i, .., ..]), alone, "observation {i}");
+        assert_eq!(alone.slice(s![..13, ..]), posterior.sample(row, 13, 9).unwrap());
+    }
+    assert_ne!(together.slice(s![0, .., ..]), together.slice(s![1, .., ..]));
+    assert_ne!(together, posterior.sample_many(x.view(), 700, 10).unwrap());
+
+    let mut visited = Vec::new();
+    posterior
+        .sample_each(x.view(), 700, 9, |i, draws| visited.push((i, draws.to_owned())))
+        .unwrap();
+    assert_eq!(visited.len(), 5);
+    for (i, draws) in visited {
+        assert_eq!(together.slice(s![i, .., ..]), draws);
+    }
+}
+
+#[test]
+fn log_prob_of_one_equals_log_prob_of_many() {
+    let posterior = posterior(2);
+    let x = observations();
+    let draws = posterior.sample(x.row(3), 300, 1).unwrap();
+    let one = posterior.log_prob(draws.view(), x.row(3)).unwrap();
+    let repeated = Array2::from_shape_fn((300, 7), |(_, j)| x[(3, j)]);
+    assert_eq!(one, posterior.log_prob_many(draws.view(), repeated.view()).unwrap());
+    for i in [0, 127, 128, 299] {
+        let row = posterior.log_prob(draws.slice(s![i..=i, ..]), x.row(3)).unwrap();
+        assert_eq!(row[0], one[i], "row {i} alone");
+    }
+}

@@ -1,0 +1,151 @@
+//! The flow in double precision: gradient, inverse and log-determinant.
+
+use retrodict::check::graph_gradient_error;
+use retrodict::models::{ConditionalDensity, RealNvp, RealNvpFlow, Split};
+use retrodict::ops::coupling::Direction;
+use retrodict::rng::{Noise, NoiseId};
+use retrodict::store::Weights;
+use retrodict::{Device, Feed, Graph, Layout, Request, Store, Var};
+
+const CONTEXT: usize = 3;
+
+/// A flow with random weights in all layers (a fresh one is the identity).
+fn flow(dim: usize, split: Split) -> (RealNvpFlow, Store<f64>) {
+    let settings = RealNvp { layers: 5, hidden: vec![11, 7], split, ..RealNvp::default() };
+    let mut layout = Layout::new();
+    let flow = settings.flow(&mut layout.scope("flow"), dim, CONTEXT).unwrap();
+    let mut store = Store::new(layout, 1);
+    let params: Vec<_> = store.layout().iter().map(|(_, p)| p).collect();
+    for (i, p) in params.into_iter().enumerate() {
+        let values: Vec<f64> =
+            normal(1, p.range().len(), 100 + i as u32).iter().map(|z| 0.4 * z).collect();
+        store.set(p, &values).unwrap();
+    }
+    (flow, store)
+}
+
+fn normal(rows: usize, cols: usize, id: u32) -> Vec<f64> {
+    let mut table = vec![0.0; rows * cols];
+    Noise { seed: 17, step: 0, id: NoiseId(id) }.fill_normal(0, cols, &mut table);
+    table
+}
+
+/// (value, log-det) of the flow in one direction.
+fn run(
+    flow: &RealNvpFlow,
+    store: &Store<f64>,
+    value: &[f64],
+    x: &[f64],
+    direction: Direction,
+) -> (Vec<f64>, Vec<f64>) {
+    let (dim, rows) = (ConditionalDensity::<f64>::dim(flow), x.len() / CONTEXT);
+    let mut graph = Graph::new();
+    let (v, c) = (graph.input("value", dim).unwrap(), graph.input("x", CONTEXT).unwrap());
+    let (y, ln_det) = flow.transform_and_log_det(&mut graph, v, c, direction).unwrap();
+    let mut plan =
+        graph.compile(&Device::cpu_with_threads(1), &Request::outputs(&[y, ln_det])).unwrap();
+    let (mut out, mut det) = (vec![0.0; rows * dim], vec![0.0; rows]);
+    let feeds = [Feed::Rows(value), Feed::Rows(x)];
+    plan.forward(store.weights(Weights::Raw), rows, &feeds, &mut [&mut out, &mut det]).unwrap();
+    (out, det)
+}
+
+#[test]
+fn the_gradient_of_the_negative_log_likelihood() {
+    for (dim, split) in
+        [(1, Split::Halves), (2, Split::Permuted(3)), (5, Split::Halves), (7, Split::Permuted(0))]
+    {
+        let (flow, store) = flow(dim, split);
+        let mut graph = Graph::new();
+        let (theta, x) = (graph.input("theta", dim).unwrap(), graph.input("x", CONTEXT).unwrap());
+        let log_prob: Var = flow.log_prob(&mut graph, theta, x).unwrap();
+        let loss = graph.scale(log_prob, -1.0).unwrap();
+        for rows in [1, 13] {
+            let error = graph_gradient_error(&graph, &store, &[loss], rows, 5).unwrap();
+            assert!(error < 1e-6, "dim {dim}, {rows} rows: {error:e}");
+        }
+    }
+}
+
+#[test]
+fn the_inverse_undoes_the_flow_and_its_log_det() {
+    for dim in [1, 2, 5, 12] {
+        let (flow, store) = flow(dim, Split::Permuted(1));
+        let (theta, x) = (normal(1001, dim, 1), normal(1001, CONTEXT, 2));
+        let (z, forward) = run(&flow, &store, &theta, &x, Direction::Forward);
+        let (back, inverse) = run(&flow, &store, &z, &x, Direction::Inverse);
+        for (a, b) in theta.iter().zip(&back) {
+            assert!((a - b).abs() <= 1e-10 * a.abs().max(1.0), "dim {dim}: {a} came back as {b}");
+        }
+        assert!(forward.iter().zip(&inverse).all(|(f, i)| (f + i).abs() <= 1e-10), "dim {dim}");
+        assert!(theta.iter().zip(&z).any(|(a, b)| (a - b).abs() > 0.1), "the flow does something");
+    }
+}
+
+#[test]
+fn the_log_det_is_that_of_the_numerical_jacobian() {
+    for (dim, direction) in
+        [(1, Direction::Forward), (3, Direction::Forward), (6, Direction::Inverse)]
+    {
+        let (flow, store) = flow(dim, Split::Permuted(2));
+        for row in 0..5 {
+            let (point, x) = (normal(1, dim, 10 + row), normal(1, CONTEXT, 20 + row));
+            let ln_det = run(&flow, &store, &point, &x, direction).1[0];
+            let h = 1e-5;
+            let column = |j: usize| {
+                let shifted = |s: f64| {
+                    let mut p = point.clone();
+                    p[j] += s;
+                    run(&flow, &store, &p, &x, direction).0
+                };
+                shifted(h)
+                    .iter()
+                    .zip(shifted(-h))
+                    .map(|(a, b)| (a - b) / (2.0 * h))
+                    .collect::<Vec<f64>>()
+            };
+            let numerical = ln_abs_det((0..dim).map(column).collect());
+            assert!((ln_det - numerical).abs() < 1e-7, "dim {dim}: {ln_det} against {numerical}");
+        }
+    }
+}
+
+/// ln |det| by Gaussian elimination with pivoting.
+fn ln_abs_det(mut m: Vec<Vec<f64>>) -> f64 {
+    let n = m.len();
+    let mut sum = 0.0;
+    for k in 0..n {
+        let pivot = (k..n).max_by(|&a, &b| m[a][k].abs().total_cmp(&m[b][k].abs())).unwrap();
+        m.swap(k, pivot);
+        sum += m[k][k].abs().ln();
+        for i in k + 1..n {
+            let factor = m[i][k] / m[k][k];
+            let pivot_row = m[k].clone();
+            m[i].iter_mut().zip(pivot_row).for_each(|(a, b)| *a -= factor * b);
+        }
+    }
+    sum
+}
+
+#[test]
+fn a_fresh_flow_is_the_identity() {
+    let mut layout = Layout::new();
+    let flow = RealNvp::default().flow(&mut layout.scope("flow"), 4, CONTEXT).unwrap();
+    let store = Store::new(layout, 1);
+    let (theta, x) = (normal(40, 4, 1), normal(40, CONTEXT, 2));
+    let (z, ln_det) = run(&flow, &store, &theta, &x, Direction::Forward);
+    assert_eq!(theta, z);
+    assert!(ln_det.iter().all(|&l| l == 0.0));
+}
+
+#[test]
+fn extreme_inputs_stay_finite_and_nan_is_not_hidden() {
+    let (flow, store) = flow(5, Split::Permuted(1));
+    for scale in [1e-30, 1.0, 1e3] {
+        let theta: Vec<f64> = normal(77, 5, 1).iter().map(|z| z * scale).collect();
+        let (z, ln_det) = run(&flow, &store, &theta, &normal(77, CONTEXT, 2), Direction::Forward);
+        assert!(z.iter().chain(&ln_det).all(|v| v.is_finite()), "scale {scale}");
+    }
+    let nan = run(&flow, &store, &[f64::NAN; 5], &[0.0; CONTEXT], Direction::Forward);
+    assert!(nan.1[0].is_nan(), "a NaN is not hidden");
+}

@@ -1,0 +1,265 @@
+//! A model whose posterior is known: theta ~ N(m, S), x = A theta + noise. What is learned is held against it.
+
+use std::sync::OnceLock;
+
+use ndarray::{Array1, Array2, Axis, array, concatenate};
+use rand_distr::{Distribution, StandardNormal};
+use retrodict::models::RealNvp;
+use retrodict::nn::Mlp;
+use retrodict::ops::elementwise::Activation;
+use retrodict::optim::{Adam, Schedule};
+use retrodict::rng::Philox;
+use retrodict::store::Weights;
+use retrodict::train::{Training, TrainingSet, fit};
+use retrodict::{
+    Dataset, Device, Feed, Graph, Layout, Npe, Posterior, Prior, Request, Store, Validation,
+    simulate,
+};
+
+const SD: [f64; 3] = [1.0, 2.0, 0.5];
+const NOISE: f64 = 0.6;
+const A: [[f64; 3]; 4] = [[1.0, 0.3, 0.0], [0.0, 0.5, 1.0], [-0.7, 0.2, 0.4], [0.1, -0.4, 1.5]];
+
+fn prior() -> Prior {
+    Prior::new()
+        .normal("a", 1.0, SD[0])
+        .normal("b", 0.0, SD[1])
+        .normal("c", -2.0, SD[2])
+        .build()
+        .unwrap()
+}
+
+fn simulator(theta: &[f64], rng: &mut Philox) -> Vec<f64> {
+    let noise = |rng: &mut Philox| -> f64 { StandardNormal.sample(rng) };
+    A.iter()
+        .map(|row| row.iter().zip(theta).map(|(a, t)| a * t).sum::<f64>() + NOISE * noise(rng))
+        .collect()
+}
+
+/// The posterior trained on 20 000 simulations, once for all tests.
+fn trained() -> &'static Posterior {
+    static POSTERIOR: OnceLock<Posterior> = OnceLock::new();
+    POSTERIOR.get_or_init(|| {
+        let (device, prior) = (Device::cpu(), prior());
+        let simulations = simulate(&device, &prior, 20_000, 1, simulator).unwrap();
+        let data = Dataset::new(
+            prior.support(),
+            simulations.theta.view(),
+            simulations.x.view(),
+            Default::default(),
+        )
+        .unwrap();
+        let training = Training {
+            max_epochs: 40,
+            adam: Adam::new(2e-3),
+            schedule: Schedule::Cosine { warmup: 0.05, floor: 0.01 },
+            ..Training::default()
+        };
+        let family = RealNvp { layers: 6, hidden: vec![32, 32], ..RealNvp::default() };
+        Npe { family, training, seed: 2 }.fit(&device, &data).unwrap().0
+    })
+}
+
+/// Mean and covariance of the exact posterior: (S^-1 + A^T A / noise^2) mean = S^-1 m + A^T x / noise^2.
+fn exact(x: &[f64]) -> (Array1<f64>, Array2<f64>) {
+    let mean = [1.0, 0.0, -2.0];
+    let mut precision = Array2::<f64>::zeros((3, 3));
+    let mut right = Array1::<f64>::zeros(3);
+    for i in 0..3 {
+        precision[(i, i)] += 1.0 / (SD[i] * SD[i]);
+        right[i] += mean[i] / (SD[i] * SD[i]);
+        for k in 0..4 {
+            right[i] += A[k][i] * x[k] / (NOISE * NOISE);
+            for j in 0..3 {
+                precision[(i, j)] += A[k][i] * A[k][j] / (NOISE * NOISE);
+            }
+        }
+    }
+    let covariance = inverse(&precision);
+    (covariance.dot(&right), covariance)
+}
+
+/// Inverse of a 3 x 3 matrix by cofactors.
+fn inverse(m: &Array2<f64>) -> Array2<f64> {
+    let cofactor = |i: usize, j: usize| {
+        let (a, b, c, d) = ((i + 1) % 3, (i + 2) % 3, (j + 1) % 3, (j + 2) % 3);
+        m[(a, c)] * m[(b, d)] - m[(a, d)] * m[(b, c)]
+    };
+    let det: f64 = (0..3).map(|j| m[(0, j)] * cofactor(0, j)).sum();
+    Array2::from_shape_fn((3, 3), |(i, j)| cofactor(j, i) / det)
+}
+
+/// Draws of N(mean, covariance).
+fn exact_draws(mean: &Array1<f64>, covariance: &Array2<f64>, n: usize, seed: u64) -> Array2<f64> {
+    let mut l = Array2::<f64>::zeros((3, 3));
+    for i in 0..3 {
+        for j in 0..=i {
+            let s: f64 = (0..j).map(|k| l[(i, k)] * l[(j, k)]).sum();
+            l[(i, j)] = if i == j {
+                (covariance[(i, i)] - s).sqrt()
+            } else {
+                (covariance[(i, j)] - s) / l[(j, j)]
+            };
+        }
+    }
+    let mut rng = Philox::new(seed, 0);
+    let z = Array2::from_shape_fn((n, 3), |_| -> f64 { StandardNormal.sample(&mut rng) });
+    z.dot(&l.t()) + mean
+}
+
+fn observations() -> Array2<f64> {
+    let prior = prior();
+    let rows: Vec<[f64; 4]> = (0..8)
+        .map(|i| {
+            let mut rng = Philox::new(77, i);
+            let mut theta = [0.0; 3];
+            prior.sample(&mut rng, &mut theta);
+            simulator(&theta, &mut rng).try_into().unwrap()
+        })
+        .collect();
+    Array2::from(rows)
+}
+
+#[test]
+fn means_and_covariances_are_those_of_the_closed_form() {
+    for x in observations().rows() {
+        let (mean, covariance) = exact(&x.to_vec());
+        let draws = trained().sample(x, 20_000, 3).unwrap();
+        let found = draws.mean_axis(Axis(0)).unwrap();
+        let centred = &draws - &found;
+        let found_covariance = centred.t().dot(&centred) / draws.nrows() as f64;
+        for i in 0..3 {
+            let sd = covariance[(i, i)].sqrt();
+            assert!(
+                (found[i] - mean[i]).abs() < 0.12 * sd,
+                "mean {i}: {} against {}",
+                found[i],
+                mean[i]
+            );
+            for j in 0..3 {
+                let scale = sd * covariance[(j, j)].sqrt();
+                let difference = (found_covariance[(i, j)] - covariance[(i, j)]).abs();
+                assert!(
+                    difference < 0.12 * scale,
+                    "covariance {i} {j}: off by {difference} of {scale}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn the_density_is_that_of_the_closed_form() {
+    let x = observations();
+    let (mean, covariance) = exact(&x.row(0).to_vec());
+    let theta = exact_draws(&mean, &covariance, 4000, 5);
+    let learned = trained().log_prob(theta.view(), x.row(0)).unwrap();
+    let precision = inverse(&covariance);
+    let ln_det = ln_det(&covariance);
+    let exact_density = |t: ndarray::ArrayView1<'_, f64>| {
+        let d = &t - &mean;
+        -0.5 * d.dot(&precision.dot(&d)) - 0.5 * ln_det - 1.5 * std::f64::consts::TAU.ln()
+    };
+    // KL(exact || learned), estimated from exact draws.
+    let differences = theta.rows().into_iter().zip(&learned).map(|(t, q)| exact_density(t) - q);
+    let kl = differences.sum::<f64>() / 4000.0;
+    assert!((-0.005..0.03).contains(&kl), "KL divergence {kl} nats");
+}
+
+#[test]
+fn ranks_of_the_truth_are_uniform() {
+    let prior = prior();
+    let test = simulate(&Device::cpu(), &prior, 1000, 99, simulator).unwrap();
+    let validation = Validation::run(trained(), test.theta.view(), test.x.view(), 500, 6).unwrap();
+    let band = validation.band(0.999).unwrap();
+    for (name, distance) in prior.names().iter().zip(validation.pit_distances()) {
+        assert!(distance < band, "{name}: P-P distance {distance}, band {band}");
+    }
+    let coverage = validation.coverage(20);
+    for (level, found) in coverage.levels.iter().zip(&coverage.coverage) {
+        assert!((level - found).abs() < band, "coverage {found} at {level}");
+    }
+    // The mean log-density of the exact posterior at the truth is minus its entropy.
+    let (_, covariance) = exact(&test.x.row(0).to_vec());
+    let entropy = 0.5 * ln_det(&covariance) + 1.5 * (std::f64::consts::TAU.ln() + 1.0);
+    let found = validation.mean_log_prob(1);
+    assert!(
+        (found.value + entropy).abs() < 4.0 * found.error + 0.02,
+        "{found:?} against {}",
+        -entropy
+    );
+}
+
+/// ln det of a positive definite 3 x 3 matrix.
+fn ln_det(m: &Array2<f64>) -> f64 {
+    // The inverse's last element is the leading minor over the determinant.
+    let minor = m[(0, 0)] * m[(1, 1)] - m[(0, 1)].powi(2);
+    minor.ln() - inverse(m)[(2, 2)].ln()
+}
+
+#[test]
+fn a_classifier_cannot_tell_the_draws_from_exact_ones() {
+    let x = observations();
+    let (mean, covariance) = exact(&x.row(1).to_vec());
+    let learned = trained().sample(x.row(1), 5000, 8).unwrap();
+    let accuracy = c2st(&learned, &exact_draws(&mean, &covariance, 5000, 9));
+    assert!(accuracy < 0.55, "C2ST {accuracy}");
+    // And it can tell draws that are wrong by half a standard deviation.
+    let shifted = exact_draws(&mean, &covariance, 5000, 10)
+        + covariance.diag().mapv(f64::sqrt) * array![0.5, 0.0, 0.0];
+    let accuracy = c2st(&shifted, &exact_draws(&mean, &covariance, 5000, 9));
+    assert!(accuracy > 0.56, "C2ST {accuracy} of shifted draws");
+}
+
+/// Accuracy on held-out rows of a small network trained to tell two samples apart; 1/2 if they are alike.
+fn c2st(a: &Array2<f64>, b: &Array2<f64>) -> f64 {
+    let all = concatenate![Axis(0), *a, *b];
+    let (mean, sd) = (all.mean_axis(Axis(0)).unwrap(), all.std_axis(Axis(0), 0.0));
+    let (n, dim) = all.dim();
+    let table: Vec<f32> = ((all - mean) / sd).iter().map(|&v| v as f32).collect();
+    let label: Vec<f32> = (0..n).map(|i| if i < a.nrows() { 1.0 } else { -1.0 }).collect();
+
+    let device = Device::cpu();
+    let mut layout = Layout::new();
+    let net = Mlp::new(&mut layout.scope("c2st"), dim, &[32, 32], 1, Activation::Relu).unwrap();
+    let mut store = Store::new(layout, 3);
+    let record = |graph: &mut Graph<f32>| {
+        let x = graph.input("x", dim).unwrap();
+        net.forward(graph, &[x]).unwrap()
+    };
+    // Logistic loss, ln(1 + exp(-label * logit)).
+    let mut graph = Graph::new();
+    let logit = record(&mut graph);
+    let y = graph.input("label", 1).unwrap();
+    let margin = graph.mul(logit, y).unwrap();
+    let negative = graph.scale(margin, -1.0).unwrap();
+    let loss = graph.map(Activation::Softplus, negative).unwrap();
+    let all = 0..store.layout().len();
+    let mut plan = graph
+        .compile(&device, &Request::outputs(&[loss]).with_parameter_gradients(all.clone()))
+        .unwrap();
+    let order = retrodict::rng::permutation(n as u32, 4, 0);
+    let (train, rest) = order.split_at(n * 6 / 10);
+    let (validation, test) = rest.split_at(n / 10);
+    let settings =
+        Training { max_epochs: 30, patience: 10, adam: Adam::new(2e-3), ..Training::default() };
+    let set = TrainingSet { tables: &[&table, &label], training: train, validation };
+    fit(&device, &mut store, &mut plan, all, &set, &settings, |_| {
+        std::ops::ControlFlow::Continue(())
+    })
+    .unwrap();
+
+    let mut graph = Graph::new();
+    let logit = record(&mut graph);
+    let mut plan = graph.compile(&device, &Request::outputs(&[logit])).unwrap();
+    let mut logits = vec![0.0; test.len()];
+    plan.forward(
+        store.weights(Weights::Ema),
+        test.len(),
+        &[Feed::Gather(&table, test)],
+        &mut [&mut logits],
+    )
+    .unwrap();
+    let right = logits.iter().zip(test).filter(|&(l, &i)| l * label[i as usize] > 0.0).count();
+    right as f64 / test.len() as f64
+}
