@@ -31,7 +31,7 @@ fn flops() -> usize {
 
 /// Independent sums: 12 vectors of 8, which hide the latency of a fused multiply-add.
 const LANES: usize = 96;
-const STEPS: usize = 20_000;
+const STEPS: usize = 400_000;
 
 /// Fused multiply-adds on registers alone, on each thread.
 fn peak(criterion: &mut Criterion) {

@@ -26,11 +26,11 @@ use retrodict::optim::{Adam, Schedule};
 use retrodict::rng::Philox;
 use retrodict::sbi::{DatasetOptions, Holdout, Simulations};
 use retrodict::train::{Epoch, History, Training};
-use retrodict::{Dataset, Device, Npe, Posterior, Support, Validation, simulate_joint};
+use retrodict::{Dataset, Device, Npe, Posterior, Validation, simulate_joint};
 
 use catalogue::{BANDS, Bank, Galaxies, Photometry};
 use exact::Weighted;
-use forward::{FEATURES, Forward, LOG_MASS};
+use forward::{FEATURES, Forward};
 
 /// How much of everything.
 struct Scale {
@@ -41,7 +41,7 @@ struct Scale {
     test_rows: usize,
 }
 
-const FULL: Scale = Scale { observations: 4, epochs: 30, draws: 4000, test_rows: 2000 };
+const FULL: Scale = Scale { observations: 8, epochs: 20, draws: 4000, test_rows: 2000 };
 const QUICK: Scale = Scale { observations: 1, epochs: 2, draws: 500, test_rows: 300 };
 
 /// Rows of the bank kept from training, for tests.
@@ -60,14 +60,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     let simulations = simulate(&device, &forward, bank.len() - HELD_OUT, scale.observations)?;
     let (posterior, history) = train(&device, &simulations, scale.epochs)?;
     let draws = infer(&posterior, &forward, &galaxies, scale.draws)?;
-    show::table(&out.join("galaxies.csv"), &galaxies, draws.view())?;
+    show::table(&out.join("galaxies.csv"), posterior.support().names(), &galaxies, draws.view())?;
 
     let tests = held_out(&forward, &bank, scale.test_rows);
     let validation = validate(&posterior, &forward, &tests)?;
     let real: Vec<_> = galaxies.photometry.iter().map(|g| (g, None)).collect();
     println!("\nagainst likelihood-based inference: the bank weighted by its likelihood");
     let corner = compare("real", &posterior, &forward, &bank, &real, scale.draws)?;
-    let simulated: Vec<_> = tests.iter().take(1000).map(|t| (&t.photometry, Some(t.row))).collect();
+    let simulated: Vec<_> = tests.iter().take(600).map(|t| (&t.photometry, Some(t.row))).collect();
     compare("simulated", &posterior, &forward, &bank, &simulated, scale.draws)?;
 
     show::pictures(&out, &history, &validation)?;
@@ -81,17 +81,6 @@ fn main() -> Result<(), Box<dyn Error>> {
     )?;
     println!("\nresults in {}", out.display());
     Ok(())
-}
-
-/// Parameters and where they lie; the bank comes as a table, so the support is all that is said of the prior.
-fn support() -> Result<Support, retrodict::Error> {
-    Support::new()
-        .interval("log_mass", LOG_MASS.0, LOG_MASS.1)
-        .interval("log_sfr", -7.5, 4.0)
-        .ordered(&["t25", "t50", "t75"], 0.0, 1.0)
-        .interval("log_z", -1.5, 0.5)
-        .interval("a_v", 0.0, 1.0)
-        .build()
 }
 
 /// `observations` of each of the first `rows` galaxies of the bank, one after the other.
@@ -121,7 +110,12 @@ fn train(
 ) -> Result<(Posterior, History), retrodict::Error> {
     // The last rows come from galaxies of which training sees no other observation.
     let options = DatasetOptions { holdout: Holdout::Last(0.05), ..DatasetOptions::default() };
-    let data = Dataset::new(&support()?, simulations.theta.view(), simulations.x.view(), options)?;
+    let data = Dataset::new(
+        &forward::support()?,
+        simulations.theta.view(),
+        simulations.x.view(),
+        options,
+    )?;
     let estimator = Npe {
         family: RealNvp { layers: 8, hidden: vec![64, 64], ..RealNvp::default() },
         training: Training {
@@ -228,8 +222,7 @@ fn compare(
     draws: usize,
 ) -> Result<(usize, Weighted), Box<dyn Error>> {
     let start = Instant::now();
-    let exact: Vec<Weighted> =
-        galaxies.iter().map(|(g, except)| exact::posterior(bank, g, *except)).collect();
+    let exact = exact_posteriors(bank, galaxies);
     let seconds = start.elapsed().as_secs_f64() / galaxies.len() as f64;
     let usable: Vec<usize> = (0..galaxies.len()).filter(|&i| exact[i].ess >= LEAST_ESS).collect();
     println!(
@@ -251,4 +244,21 @@ fn compare(
         .ok_or_else(|| format!("no {what} galaxy has an effective sample size of {LEAST_ESS}"))?;
     let exact = exact.into_iter().nth(best).ok_or("the best is one of them")?;
     Ok((best, exact))
+}
+
+/// The reference posteriors, a part of the galaxies on each core.
+fn exact_posteriors(bank: &Bank, galaxies: &[(&Photometry, Option<usize>)]) -> Vec<Weighted> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let part = galaxies.len().div_ceil(cores).max(1);
+    std::thread::scope(|scope| {
+        let weigh = |part: &[(&Photometry, Option<usize>)]| -> Vec<Weighted> {
+            part.iter().map(|(galaxy, except)| exact::posterior(bank, galaxy, *except)).collect()
+        };
+        let threads: Vec<_> =
+            galaxies.chunks(part).map(|part| scope.spawn(move || weigh(part))).collect();
+        threads
+            .into_iter()
+            .flat_map(|thread| thread.join().expect("no panic in the reference posterior"))
+            .collect()
+    })
 }

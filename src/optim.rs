@@ -265,7 +265,7 @@ mod tests {
     fn steps_follow_the_paper() {
         let device = Device::cpu_with_threads(2);
         let n = 20_011;
-        let mut adam =
+        let adam =
             Adam { learning_rate: 0.01, weight_decay: 0.1, clip: f64::INFINITY, ..Adam::default() };
         let mut store = store(&vec![0.5; n]);
         let mut optimiser = Optimiser::new(adam.clone(), 0..n).unwrap();

@@ -219,17 +219,23 @@ impl<T: Real> Store<T> {
     }
 
     /// One parameter as a matrix.
-    pub fn get(&self, param: Param) -> ArrayView2<'_, T> {
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] if it is not a parameter of this store.
+    pub fn get(&self, param: Param) -> Result<ArrayView2<'_, T>, Error> {
+        self.check(param)?;
         let values = &self.params[param.range()];
-        ArrayView2::from_shape((param.rows, param.cols), values)
-            .expect("a range has rows * cols elements")
+        Ok(ArrayView2::from_shape((param.rows, param.cols), values)
+            .expect("a range has rows * cols elements"))
     }
 
     /// Replaces the values of one parameter (`rows * cols` values, row by row) and of its moving average.
     ///
     /// # Errors
-    /// [`Error::Length`] if the number of values is wrong, [`Error::NonFinite`] if one is not finite.
+    /// [`Error::Parameter`] if it is not a parameter of this store, [`Error::Length`] if the number of values is wrong,
+    /// [`Error::NonFinite`] if one is not finite.
     pub fn set(&mut self, param: Param, values: &[T]) -> Result<(), Error> {
+        self.check(param)?;
         check_length("parameter values", param.range().len(), values.len())?;
         if let Some(i) = values.iter().position(|v| !v.is_finite()) {
             let (row, column) = (i / param.cols, i % param.cols);
@@ -238,6 +244,17 @@ impl<T: Real> Store<T> {
         self.params[param.range()].copy_from_slice(values);
         self.ema[param.range()].copy_from_slice(values);
         Ok(())
+    }
+
+    fn check(&self, param: Param) -> Result<(), Error> {
+        if self.layout.iter().any(|(_, own)| own == param) {
+            return Ok(());
+        }
+        let Param { offset, rows, cols } = param;
+        Err(Error::parameter(
+            format!("[{rows} x {cols}] at {offset}"),
+            "not a parameter of this store",
+        ))
     }
 
     /// Takes `weights` as parameters and as their average, forgetting the moments.
@@ -316,7 +333,10 @@ mod tests {
         ));
         let nan = store.set(w, &[0.0, 0.0, 0.0, f64::NAN, 0.0, 0.0]);
         assert_eq!(nan, Err(Error::NonFinite { what: "parameter values", row: 1, column: 1 }));
+        let mut other = Layout::new();
+        let foreign = other.scope("a").param("w", 7, 7, Init::Constant(0.0)).unwrap();
+        assert!(store.set(foreign, &[0.0; 49]).is_err() && store.get(foreign).is_err());
         store.set(w, &[1., 2., 3., 4., 5., 6.]).unwrap();
-        assert_eq!(store.get(w)[(2, 0)], 5.0);
+        assert_eq!(store.get(w).unwrap()[(2, 0)], 5.0);
     }
 }

@@ -55,7 +55,7 @@ fn trained() -> &'static Posterior {
             schedule: Schedule::Cosine { warmup: 0.05, floor: 0.01 },
             ..Training::default()
         };
-        let family = RealNvp { layers: 6, hidden: vec![32, 32], ..RealNvp::default() };
+        let family = RealNvp { layers: 6, hidden: vec![32], ..RealNvp::default() };
         Npe { family, training, seed: 2 }.fit(&device, &data).unwrap().0
     })
 }
@@ -107,13 +107,14 @@ fn exact_draws(mean: &Array1<f64>, covariance: &Array2<f64>, n: usize, seed: u64
     z.dot(&l.t()) + mean
 }
 
-fn observations() -> Array2<f64> {
+/// Observations of parameters drawn from the prior.
+fn observations(rows: u64) -> Array2<f64> {
     let prior = prior();
-    let rows: Vec<[f64; 4]> = (0..8)
+    let rows: Vec<[f64; 4]> = (0..rows)
         .map(|i| {
             let mut rng = Philox::new(77, i);
             let mut theta = [0.0; 3];
-            prior.sample(&mut rng, &mut theta);
+            prior.sample(&mut rng, &mut theta).unwrap();
             simulator(&theta, &mut rng).try_into().unwrap()
         })
         .collect();
@@ -122,35 +123,37 @@ fn observations() -> Array2<f64> {
 
 #[test]
 fn means_and_covariances_are_those_of_the_closed_form() {
-    for x in observations().rows() {
+    let x = observations(64);
+    let all = trained().sample_many(x.view(), 5000, 3).unwrap();
+    let mut mean_errors = Vec::new();
+    let mut covariance_errors = Vec::new();
+    for (x, draws) in x.rows().into_iter().zip(all.outer_iter()) {
         let (mean, covariance) = exact(&x.to_vec());
-        let draws = trained().sample(x, 20_000, 3).unwrap();
         let found = draws.mean_axis(Axis(0)).unwrap();
         let centred = &draws - &found;
         let found_covariance = centred.t().dot(&centred) / draws.nrows() as f64;
+        let sd = covariance.diag().mapv(f64::sqrt);
         for i in 0..3 {
-            let sd = covariance[(i, i)].sqrt();
-            assert!(
-                (found[i] - mean[i]).abs() < 0.12 * sd,
-                "mean {i}: {} against {}",
-                found[i],
-                mean[i]
-            );
-            for j in 0..3 {
-                let scale = sd * covariance[(j, j)].sqrt();
-                let difference = (found_covariance[(i, j)] - covariance[(i, j)]).abs();
-                assert!(
-                    difference < 0.12 * scale,
-                    "covariance {i} {j}: off by {difference} of {scale}"
-                );
+            mean_errors.push((found[i] - mean[i]) / sd[i]);
+            for j in 0..=i {
+                covariance_errors
+                    .push((found_covariance[(i, j)] - covariance[(i, j)]) / (sd[i] * sd[j]));
             }
         }
     }
+    // In units of the exact standard deviations. The draws alone give 0.014 and 0.017.
+    let (means, covariances) = (rms(&mean_errors), rms(&covariance_errors));
+    assert!(means < 0.07, "rms error of the means: {means}");
+    assert!(covariances < 0.05, "rms error of the covariances: {covariances}");
+}
+
+fn rms(values: &[f64]) -> f64 {
+    (values.iter().map(|v| v * v).sum::<f64>() / values.len() as f64).sqrt()
 }
 
 #[test]
 fn the_density_is_that_of_the_closed_form() {
-    let x = observations();
+    let x = observations(2);
     let (mean, covariance) = exact(&x.row(0).to_vec());
     let theta = exact_draws(&mean, &covariance, 4000, 5);
     let learned = trained().log_prob(theta.view(), x.row(0)).unwrap();
@@ -199,7 +202,7 @@ fn ln_det(m: &Array2<f64>) -> f64 {
 
 #[test]
 fn a_classifier_cannot_tell_the_draws_from_exact_ones() {
-    let x = observations();
+    let x = observations(2);
     let (mean, covariance) = exact(&x.row(1).to_vec());
     let learned = trained().sample(x.row(1), 5000, 8).unwrap();
     let accuracy = c2st(&learned, &exact_draws(&mean, &covariance, 5000, 9));

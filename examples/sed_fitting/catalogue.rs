@@ -5,29 +5,9 @@ use std::path::Path;
 use ndarray::Array2;
 use retrodict::Error;
 
-/// The number of photometric bands.
+/// The number of photometric bands, from the near ultraviolet (0.37 micron) to the mid infrared (7.9 micron);
+/// `examples/data/README.md` names them.
 pub const BANDS: usize = 17;
-
-/// The bands, from the near ultraviolet (0.37 micron) to the mid infrared (7.9 micron).
-pub const BAND_NAMES: [&str; BANDS] = [
-    "CTIO U",
-    "VIMOS U",
-    "F435W",
-    "F606W",
-    "F775W",
-    "F814W",
-    "F850LP",
-    "F098M",
-    "F105W",
-    "F125W",
-    "F160W",
-    "ISAAC Ks",
-    "HAWK-I Ks",
-    "IRAC 1",
-    "IRAC 2",
-    "IRAC 3",
-    "IRAC 4",
-];
 
 /// The number of parameters to infer.
 pub const PARAMETERS: usize = 7;

@@ -25,6 +25,28 @@ pub struct Weighted {
 }
 
 impl Weighted {
+    /// The same with one sample for each row of the bank, which looks smoother: the nodes of a row follow each other
+    /// and differ in the amplitude alone. Which of them stands for its row is spread evenly over their weights.
+    pub fn one_per_row(&self) -> Self {
+        const GOLDEN: f64 = 0.618_033_988_749_894_9;
+        let mut thinned = Self { theta: Vec::new(), weight: Vec::new(), ess: self.ess };
+        let mut rest = 0;
+        for (k, nodes) in self.theta.chunk_by(|a, b| a[2..] == b[2..]).enumerate() {
+            let weights = &self.weight[rest..rest + nodes.len()];
+            rest += nodes.len();
+            let sum: f64 = weights.iter().sum();
+            let mut left = (k as f64 * GOLDEN).fract() * sum;
+            let crossing = |w: &f64| {
+                left -= w;
+                left < 0.0
+            };
+            let node = weights.iter().position(crossing).unwrap_or(0);
+            thinned.theta.push(nodes[node]);
+            thinned.weight.push(sum);
+        }
+        thinned
+    }
+
     /// The quantiles of parameter `p` at `levels` in 0..1, increasing.
     pub fn quantiles(&self, p: usize, levels: &[f64]) -> Vec<f64> {
         let values = self.theta.iter().map(|theta| theta[p]);

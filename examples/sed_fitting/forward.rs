@@ -16,19 +16,20 @@ use std::f64::consts::LN_10;
 
 use rand::{Rng, RngExt};
 use rand_distr::StandardNormal;
+use retrodict::{Error, Support};
 
 use crate::catalogue::{BANDS, Bank, Galaxies, PARAMETERS, Photometry};
 
-/// The parameters to infer: name, lower and upper bound of the prior's support.
-pub const SUPPORT: [(&str, f64, f64); PARAMETERS] = [
-    ("log_mass", LOG_MASS.0, LOG_MASS.1), // M*: solar masses
-    ("log_sfr", -7.5, 4.0),               // solar masses a year; the bank's extremes are -6.8, 3.6
-    ("t25", 0.0, 1.0),                    // when 25 % of the stars had formed, over the cosmic age
-    ("t50", 0.0, 1.0),
-    ("t75", 0.0, 1.0),
-    ("log_z", -1.5, 0.5), // metallicity over the Sun's
-    ("a_v", 0.0, 1.0),    // dust attenuation, magnitudes
-];
+/// The parameters to infer and where they lie. The bank comes as a table, so this is all that is said of the prior.
+pub fn support() -> Result<Support, Error> {
+    Support::new()
+        .interval("log_mass", LOG_MASS.0, LOG_MASS.1) // M*: solar masses
+        .interval("log_sfr", -7.5, 4.0) // solar masses a year; the bank's extremes are -6.8, 3.6
+        .ordered(&["t25", "t50", "t75"], 0.0, 1.0) // when 25, 50, 75 % of the stars had formed, over the cosmic age
+        .interval("log_z", -1.5, 0.5) // metallicity over the Sun's
+        .interval("a_v", 0.0, 1.0) // dust attenuation, magnitudes
+        .build()
+}
 
 /// Prior range of log M*: the real galaxies lie between 8.9 and 11.7.
 pub const LOG_MASS: (f64, f64) = (8.5, 12.0);
@@ -59,7 +60,7 @@ pub struct Forward<'a> {
 
 /// A simulated galaxy: the truth and what is observed of it.
 pub struct Simulation {
-    /// The parameters, in the order of [`SUPPORT`].
+    /// The parameters, in the order of [`support`].
     pub theta: [f64; PARAMETERS],
     /// The observation.
     pub photometry: Photometry,

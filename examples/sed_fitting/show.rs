@@ -11,7 +11,6 @@ use retrodict::train::{Epoch, History};
 
 use crate::catalogue::{Galaxies, PARAMETERS};
 use crate::exact::Weighted;
-use crate::forward::SUPPORT;
 
 /// The quantiles of one standard deviation about the median of a normal distribution.
 const LEVELS: [f64; 3] = [0.16, 0.5, 0.84];
@@ -23,11 +22,12 @@ const LABELS: [&str; PARAMETERS] =
 /// One row for each galaxy: id, redshift, and 16, 50 and 84 % quantiles of each parameter.
 pub fn table(
     path: &Path,
+    names: &[String],
     galaxies: &Galaxies,
     draws: ArrayView3<'_, f64>,
 ) -> Result<(), Box<dyn Error>> {
     let mut csv = String::from("id,z");
-    for (name, ..) in SUPPORT {
+    for name in names {
         write!(csv, ",{name}_p16,{name}_p50,{name}_p84")?;
     }
     for (i, draws) in draws.axis_iter(Axis(0)).enumerate() {
@@ -72,7 +72,8 @@ pub fn corner(
     draws: ArrayView2<'_, f64>,
     exact: &Weighted,
 ) -> Result<(), Box<dyn Error>> {
-    let reference = Array2::from(exact.theta.clone());
+    let exact = exact.one_per_row();
+    let reference = Array2::from(exact.theta);
     let (id, z) = (galaxies.id[galaxy], galaxies.photometry[galaxy].redshift);
     Corner::new(&LABELS)
         .title(&format!("CANDELS GOODS-S {id}, z = {z}"))

@@ -146,9 +146,18 @@ pub struct Plan<T> {
     pool: Arc<Pool>,
 }
 
-/// A tile's workspace should stay in the second-level cache, which has 256 KiB or more on today's cores. A fixed
-/// number, not this machine's: the order of summation follows from it.
-const CACHE_BYTES: usize = 256 * 1024;
+/// A tile's workspace should about fit in the second-level cache of today's cores, 512 KiB to 2 MiB. A fixed number, not
+/// this machine's: the order of summation follows from it.
+const CACHE_BYTES: usize = 1024 * 1024;
+
+/// Lanes that sum a gradient, each with a copy of it: as many threads as can share a training step.
+const GRADIENT_LANES: usize = 8;
+
+/// Rows of a tile whose workspace takes this many bytes a row: a power of two that fits, within reason.
+fn tile_rows(bytes_per_row: usize) -> usize {
+    let fitting = CACHE_BYTES / bytes_per_row.max(1);
+    (fitting / 2 + 1).next_power_of_two().clamp(32, 128)
+}
 
 impl<T: Real> Graph<T> {
     /// Compiles what `request` asks for into a plan that runs on `device`.
@@ -157,14 +166,10 @@ impl<T: Real> Graph<T> {
     /// [`Error::Shape`] if a value is of another graph, or if a gradient is asked for on which no output depends.
     pub fn compile(&self, device: &Device, request: &Request) -> Result<Plan<T>, Error> {
         let program = compile(self, request)?;
-        let rows = CACHE_BYTES / (size_of::<T>() * program.width.max(1));
-        let tile = (rows / 2 + 1).next_power_of_two().clamp(32, 128);
-        // Lanes that sum a gradient are part of the result; others only do the work.
-        let lanes = match program.trained.len() {
-            0 => device.pool().threads(),
-            1..=0x20000 => 8,
-            _ => 4,
-        };
+        let tile = tile_rows(size_of::<T>() * program.width);
+        // Lanes that sum a gradient are part of the result; others only share the work.
+        let lanes =
+            if program.trained.is_empty() { device.pool().threads() } else { GRADIENT_LANES };
         let lanes = (0..lanes).map(|_| Lane::new(&program, tile)).collect();
         Ok(Plan { program, tile, lanes, tile_sums: Vec::new(), pool: device.pool().clone() })
     }

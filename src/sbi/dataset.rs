@@ -45,8 +45,9 @@ pub struct DatasetOptions {
 
 /// Simulations in the coordinates in which densities are learned.
 ///
-/// Parameters are carried to the reals by the bijections of their support and standardised, observations are
-/// standardised ([`Standardise`]); all statistics come from all the training rows and from nothing else.
+/// Parameters are carried to the reals by the bijections of their support. Then both tables are standardised, column by
+/// column, on median and interquartile range; constant columns and heavy tails survive. All statistics come from all
+/// the training rows and from nothing else.
 #[derive(Clone, Debug)]
 pub struct Dataset<T = f32> {
     pub(crate) support: Support,

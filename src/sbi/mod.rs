@@ -15,5 +15,5 @@ pub use npe::Npe;
 pub use posterior::Posterior;
 pub use prior::Prior;
 pub use simulate::{Simulations, simulate, simulate_joint};
-pub use standardise::Standardise;
+pub(crate) use standardise::Standardise;
 pub use support::Support;

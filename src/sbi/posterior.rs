@@ -168,7 +168,7 @@ impl<T: Real> Posterior<T> {
     }
 
     /// log q(θ_i | x_k) with k = `observation(i)`.
-    pub(crate) fn log_prob_of_pairs(
+    fn log_prob_of_pairs(
         &self,
         theta: ArrayView2<'_, f64>,
         x: ArrayView2<'_, f64>,
@@ -211,7 +211,7 @@ impl<T: Real> Posterior<T> {
                     ln_dets.push(f64::NEG_INFINITY);
                     continue;
                 }
-                let bijection = self.support.ln_det(&u);
+                let bijection = self.support.ln_det(&u).expect("u has the support's width");
                 u.iter_mut().enumerate().for_each(|(j, u)| *u = self.theta_scale.forward(j, *u));
                 ln_dets.push(self.theta_scale.ln_det(&u) - bijection);
                 z.iter_mut().zip(&u).for_each(|(z, &u)| *z = T::from_f64(u));
@@ -298,7 +298,7 @@ impl<'a, T: Real> Sampler<'a, T> {
                     .zip(z)
                     .enumerate()
                     .for_each(|(j, (u, z))| *u = scale.inverse(j, z.to_f64()));
-                support.constrain(&u, theta);
+                support.constrain(&u, theta).expect("both have the support's width");
             }
         });
         match theta.iter().position(|t| !t.is_finite()) {

@@ -8,7 +8,7 @@ use rand_distr::{Distribution, Gamma, Open01, StandardNormal};
 use super::scalar::Scalar;
 use super::shares::Shares;
 use super::support::{Support, SupportBuilder};
-use crate::error::Error;
+use crate::error::{Error, check_length};
 
 /// Named parameters with independent laws, single or in blocks.
 ///
@@ -66,10 +66,10 @@ impl Prior {
 
     /// Draws one row of parameters.
     ///
-    /// # Panics
-    /// If `theta` does not have [`dim`](Self::dim) values.
-    pub fn sample<R: Rng + ?Sized>(&self, rng: &mut R, theta: &mut [f64]) {
-        assert_eq!(theta.len(), self.dim(), "theta: one row");
+    /// # Errors
+    /// [`Error::Length`] unless `theta` has [`dim`](Self::dim) values.
+    pub fn sample<R: Rng + ?Sized>(&self, rng: &mut R, theta: &mut [f64]) -> Result<(), Error> {
+        check_length("theta columns", self.dim(), theta.len())?;
         for (columns, law) in self.support.columns().zip(&self.laws) {
             let theta = &mut theta[columns];
             match law {
@@ -77,6 +77,7 @@ impl Prior {
                 Law::Dirichlet(dirichlet) => dirichlet.sample(rng, theta),
             }
         }
+        Ok(())
     }
 
     /// `ln p(theta)`, normalised; `-inf` where [`Support::contains`] says no.
@@ -270,7 +271,7 @@ mod tests {
         let mut columns = vec![Vec::with_capacity(DRAWS); prior.dim()];
         let mut theta = vec![0.0; prior.dim()];
         for _ in 0..DRAWS {
-            prior.sample(&mut rng, &mut theta);
+            prior.sample(&mut rng, &mut theta).unwrap();
             assert!(prior.support().contains(&theta), "{theta:?}");
             assert!(prior.log_prob(&theta).is_finite(), "{theta:?}");
             columns.iter_mut().zip(&theta).for_each(|(column, &t)| column.push(t));
@@ -473,10 +474,10 @@ mod tests {
         let (mut theta, mut u) = ([0.0; 10], [0.0; 10]);
         let mut rng = SmallRng::seed_from_u64(10);
         for _ in 0..1000 {
-            prior.sample(&mut rng, &mut theta);
+            prior.sample(&mut rng, &mut theta).unwrap();
             prior.support().unconstrain(&theta, &mut u).unwrap();
             let normal: f64 = u.iter().map(|&u| crate::math::normal_ln_pdf(u)).sum();
-            let want = normal - prior.support().ln_det(&u);
+            let want = normal - prior.support().ln_det(&u).unwrap();
             assert!((prior.log_prob(&theta) - want).abs() < 1e-9 * want.abs().max(1.0));
         }
         assert_eq!((prior.dim(), prior.names()[6].as_str()), (10, "g"));

@@ -46,7 +46,7 @@ pub fn simulate(
 ) -> Result<Simulations, Error> {
     simulate_joint(device, rows, seed, |_, rng| {
         let mut theta = vec![0.0; prior.dim()];
-        prior.sample(rng, &mut theta);
+        prior.sample(rng, &mut theta).expect("theta has the prior's width");
         let x = simulator(&theta, rng);
         (theta, x)
     })

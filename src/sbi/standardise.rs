@@ -67,9 +67,9 @@ fn deviation(values: &[f64]) -> f64 {
     largest * (values.iter().map(|v| ((v - mean) / largest).powi(2)).sum::<f64>() / n).sqrt()
 }
 
-/// An invertible map of each column of a table to numbers of order one. See the [module](self).
+/// An invertible map of each column of a table to numbers of order one.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Standardise {
+pub(crate) struct Standardise {
     columns: Vec<Column>,
 }
 

@@ -34,7 +34,7 @@ use crate::error::{Error, check_length};
 /// let theta = [10.0, 1.0, 3.0, 9.0, 0.5];
 /// let (mut u, mut back) = ([0.0; 5], [0.0; 5]);
 /// support.unconstrain(&theta, &mut u)?;
-/// support.constrain(&u, &mut back);
+/// support.constrain(&u, &mut back)?;
 /// assert!(theta.iter().zip(back).all(|(a, b)| (a - b).abs() < 1e-12));
 /// # Ok::<(), retrodict::Error>(())
 /// ```
@@ -125,10 +125,11 @@ impl Support {
     /// Unconstrained coordinates to parameters. The result lies in the closed support for every
     /// `u`, infinity included; NaN gives NaN.
     ///
-    /// # Panics
-    /// If a slice does not have [`dim`](Self::dim) values.
-    pub fn constrain(&self, u: &[f64], theta: &mut [f64]) {
-        assert_eq!((u.len(), theta.len()), (self.dim(), self.dim()), "u, theta: one row each");
+    /// # Errors
+    /// [`Error::Length`] unless both slices have [`dim`](Self::dim) values.
+    pub fn constrain(&self, u: &[f64], theta: &mut [f64]) -> Result<(), Error> {
+        check_length("u columns", self.dim(), u.len())?;
+        check_length("theta columns", self.dim(), theta.len())?;
         for Block { columns, law } in &self.blocks {
             let (u, theta) = (&u[columns.clone()], &mut theta[columns.clone()]);
             match law {
@@ -136,21 +137,21 @@ impl Support {
                 Law::Shares(shares) => shares.constrain(u, theta),
             }
         }
+        Ok(())
     }
 
     /// `ln |det d theta / d u|` at `u`, so that `ln p(theta) = ln p(u) - ln_det(u)`.
     ///
-    /// # Panics
-    /// If `u` does not have [`dim`](Self::dim) values.
-    pub fn ln_det(&self, u: &[f64]) -> f64 {
-        assert_eq!(u.len(), self.dim(), "u: one row");
+    /// # Errors
+    /// [`Error::Length`] unless `u` has [`dim`](Self::dim) values.
+    pub fn ln_det(&self, u: &[f64]) -> Result<f64, Error> {
+        check_length("u columns", self.dim(), u.len())?;
         let blocks = self.blocks.iter();
-        blocks
-            .map(|Block { columns, law }| match law {
-                Law::Scalar(scalar) => scalar.ln_det(u[columns.start]),
-                Law::Shares(shares) => shares.ln_det(&u[columns.clone()]),
-            })
-            .sum()
+        let ln_dets = blocks.map(|Block { columns, law }| match law {
+            Law::Scalar(scalar) => scalar.ln_det(u[columns.start]),
+            Law::Shares(shares) => shares.ln_det(&u[columns.clone()]),
+        });
+        Ok(ln_dets.sum())
     }
 
     /// What the support is, block by block: `log_mass in [8, 12]; 0 <= t25 <= t50 <= 13.8`.
@@ -310,7 +311,7 @@ mod tests {
         assert_eq!(support.names()[3..6], ["t75", "x", "tau"]);
         let (mut u, mut back) = ([0.0; 10], [0.0; 10]);
         support.unconstrain(&THETA, &mut u).unwrap();
-        support.constrain(&u, &mut back);
+        support.constrain(&u, &mut back).unwrap();
         for (a, b) in THETA.iter().zip(back) {
             assert!((a - b).abs() < 1e-12, "{a} {b}");
         }
@@ -333,11 +334,11 @@ mod tests {
         let mut start = 0;
         let mut sum = 0.0;
         for part in &parts {
-            sum += part.ln_det(&u[start..start + part.dim()]);
+            sum += part.ln_det(&u[start..start + part.dim()]).unwrap();
             start += part.dim();
         }
         assert_eq!(start, 10);
-        assert!((whole.ln_det(&u) - sum).abs() < 1e-12);
+        assert!((whole.ln_det(&u).unwrap() - sum).abs() < 1e-12);
     }
 
     #[test]
@@ -349,7 +350,7 @@ mod tests {
                 let u: [f64; 10] =
                     std::array::from_fn(|_| scale * rng.sample::<f64, _>(StandardNormal));
                 let (mut theta, mut back) = ([0.0; 10], [0.0; 10]);
-                support.constrain(&u, &mut theta);
+                support.constrain(&u, &mut theta).unwrap();
                 assert!(support.contains(&theta), "{u:?} -> {theta:?}");
                 support.unconstrain(&theta, &mut back).unwrap();
                 assert!(back.iter().all(|u| u.is_finite()));

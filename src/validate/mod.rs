@@ -59,7 +59,7 @@ impl Validation {
         let mut failure = None;
         posterior.sample_each(x, draws, seed, |row, sample| {
             ranks.row_mut(row).assign(&pit(sample, theta.row(row)));
-            match posterior.log_prob_of_pairs(sample, x, |_| row) {
+            match posterior.log_prob(sample, x.row(row)) {
                 Ok(densities) => {
                     let higher = densities.iter().filter(|&&q| q > log_prob[row]).count();
                     hpd_level[row] = higher as f64 / draws as f64;

@@ -1,0 +1,168 @@
+//! What a plan promises beside its speed: a readable listing, parts of a store trained alone, any adjoint pulled back.
+
+use retrodict::nn::{Linear, Mlp, ResidualBlock};
+use retrodict::ops::elementwise::Activation;
+use retrodict::optim::{Adam, Optimiser};
+use retrodict::plan::Vjp;
+use retrodict::rng::{Noise, NoiseId};
+use retrodict::store::Weights;
+use retrodict::{Device, Feed, Graph, Layout, Request, Store};
+
+fn normal(rows: usize, cols: usize, id: u32) -> Vec<f64> {
+    let mut table = vec![0.0; rows * cols];
+    Noise { seed: 2, step: 0, id: NoiseId(id) }.fill_normal(0, cols, &mut table);
+    table
+}
+
+#[test]
+fn a_printed_plan_lists_its_instructions() {
+    let mut layout = Layout::new();
+    let linear = Linear::new(&mut layout.scope("net"), 3, 2).unwrap();
+    let mut graph = Graph::<f32>::new();
+    let x = graph.input("x", 3).unwrap();
+    let y = linear.forward(&mut graph, &[x], Activation::Tanh).unwrap();
+    let loss = graph.sum_cols(y).unwrap();
+    let request = Request::outputs(&[loss]).with_parameter_gradients(0..layout.len());
+    let plan = graph.compile(&Device::cpu_with_threads(1), &request).unwrap();
+    let expected = "\
+plan: tiles of 128 rows, 9 elements a row (11 unshared)
+  feed     x [3]
+  forward  v1 = linear(v0) [3 x 2] [1 x 2] -> 3..5
+  forward  v2 = sum_cols(v1) -> 7..8
+  backward v1 <- v2, v1 set 3..5
+  backward v0 <- v1, v0 skip
+";
+    assert_eq!(plan.to_string(), expected);
+}
+
+#[test]
+fn a_vjp_is_the_seeded_sum_of_rows_of_the_jacobian() {
+    let mut layout = Layout::new();
+    let net = Mlp::new(&mut layout.scope("net"), 3, &[5], 2, Activation::Tanh).unwrap();
+    let store = Store::<f64>::new(layout, 3);
+    let mut graph = Graph::new();
+    let x = graph.input("x", 3).unwrap();
+    let y = net.forward(&mut graph, &[x]).unwrap();
+    let request = Request::outputs(&[y]).with_input_gradients(&[x]);
+    let mut plan = graph.compile(&Device::cpu_with_threads(2), &request).unwrap();
+    let (rows, points) = (200, normal(200, 3, 0));
+    let mut pull = |seed: &[f64]| {
+        let (mut value, mut gradient) = (vec![0.0; rows * 2], vec![0.0; rows * 3]);
+        let mut vjp = Vjp {
+            seeds: &[seed],
+            outputs: &mut [&mut value],
+            input_gradients: &mut [&mut gradient],
+            parameter_gradient: &mut [],
+        };
+        plan.vjp(store.weights(Weights::Raw), rows, &[Feed::Rows(&points)], &mut vjp).unwrap();
+        (value, gradient)
+    };
+    let unit = |k: usize| (0..rows * 2).map(|i| f64::from(i % 2 == k)).collect::<Vec<_>>();
+    let ((value, first), (_, second)) = (pull(&unit(0)), pull(&unit(1)));
+    let seed = normal(rows, 2, 1);
+    let (again, mixed) = pull(&seed);
+    assert_eq!(value, again);
+    for i in 0..rows * 3 {
+        let (row, expected) = (i / 3, seed[i / 3 * 2] * first[i] + seed[i / 3 * 2 + 1] * second[i]);
+        assert!((mixed[i] - expected).abs() < 1e-12, "row {row}");
+    }
+}
+
+#[test]
+fn two_plans_train_two_parts_of_one_store() {
+    let device = Device::cpu_with_threads(2);
+    let mut layout = Layout::new();
+    let inner = Mlp::new(&mut layout.scope("inner"), 2, &[8], 2, Activation::Silu).unwrap();
+    let outer = Mlp::new(&mut layout.scope("outer"), 2, &[8], 1, Activation::Silu).unwrap();
+    let mut store = Store::<f64>::new(layout, 1);
+    let mut graph = Graph::new();
+    let x = graph.input("x", 2).unwrap();
+    let h = inner.forward(&mut graph, &[x]).unwrap();
+    let y = outer.forward(&mut graph, &[h]).unwrap();
+    let loss = graph.map(Activation::Square, y).unwrap();
+    let feeds_table = normal(64, 2, 0);
+    let feeds = [Feed::Rows(&feeds_table[..])];
+    let before = store.weights(Weights::Raw).to_vec();
+    let whole = {
+        let request = Request::outputs(&[loss]).with_parameter_gradients(0..before.len());
+        graph
+            .compile(&device, &request)
+            .unwrap()
+            .mean_and_gradient(&mut store, 64, &feeds)
+            .unwrap();
+        store.grads().to_vec()
+    };
+    for scope in ["inner", "outer"] {
+        let range = store.layout().range(scope).unwrap();
+        let request = Request::outputs(&[loss]).with_parameter_gradients(range.clone());
+        let mut plan = graph.compile(&device, &request).unwrap();
+        plan.mean_and_gradient(&mut store, 64, &feeds).unwrap();
+        assert_eq!(
+            store.grads()[range.clone()],
+            whole[range.clone()],
+            "the gradient of {scope} is its part of the whole"
+        );
+        let mut trained = store.clone();
+        Optimiser::new(Adam::default(), range.clone())
+            .unwrap()
+            .step(&device, &mut trained, 1.0)
+            .unwrap();
+        for (i, (new, old)) in trained.weights(Weights::Raw).iter().zip(&before).enumerate() {
+            assert_eq!(new != old, range.contains(&i), "parameter {i} while {scope} is trained");
+        }
+    }
+}
+
+#[test]
+fn results_of_a_row_do_not_depend_on_its_batch() {
+    let mut layout = Layout::new();
+    let block = ResidualBlock::new(&mut layout.scope("block"), 7, 19, Activation::Silu).unwrap();
+    let last = Linear::new(&mut layout.scope("last"), 7, 3).unwrap();
+    let mut store = Store::<f32>::new(layout, 1);
+    let params: Vec<_> = store.layout().iter().map(|(_, p)| p).collect();
+    for (i, p) in params.into_iter().enumerate() {
+        let values: Vec<f32> =
+            normal(1, p.range().len(), 50 + i as u32).iter().map(|&z| z as f32).collect();
+        store.set(p, &values).unwrap();
+    }
+    let mut graph = Graph::new();
+    let x = graph.input("x", 7).unwrap();
+    let unused = graph.input("unused", 2).unwrap();
+    let y = block.forward(&mut graph, x).unwrap();
+    let y = last.forward(&mut graph, &[y], Activation::Tanh).unwrap();
+    let mut plan = graph.compile(&Device::cpu_with_threads(2), &Request::outputs(&[y])).unwrap();
+    let table: Vec<f32> = normal(1000, 7, 0).iter().map(|&z| z as f32).collect();
+    let nothing = [0.0; 2];
+    let mut run = |rows: std::ops::Range<usize>| {
+        let mut out = vec![0.0; rows.len() * 3];
+        let feeds = [Feed::Rows(&table[rows.start * 7..rows.end * 7]), Feed::Repeat(&nothing)];
+        plan.forward(store.weights(Weights::Raw), rows.len(), &feeds, &mut [&mut out]).unwrap();
+        out
+    };
+    let whole = run(0..1000);
+    for rows in [0..1, 5..6, 17..148, 900..1000, 127..129] {
+        assert_eq!(run(rows.clone()), whole[rows.start * 3..rows.end * 3], "rows {rows:?}");
+    }
+    assert_eq!(graph.cols(unused), Ok(2));
+}
+
+#[test]
+fn an_input_without_influence_has_gradient_zero() {
+    let mut graph = Graph::<f64>::new();
+    let (x, other) = (graph.input("x", 2).unwrap(), graph.input("other", 3).unwrap());
+    let y = graph.map(Activation::Square, x).unwrap();
+    let request = Request::outputs(&[y, y]).with_input_gradients(&[x, other]);
+    let mut plan = graph.compile(&Device::cpu_with_threads(1), &request).unwrap();
+    let (mut dx, mut dother) = (vec![f64::NAN; 4], vec![f64::NAN; 6]);
+    let ones = [1.0; 4];
+    let mut vjp = Vjp {
+        seeds: &[&ones, &ones],
+        outputs: &mut [],
+        input_gradients: &mut [&mut dx, &mut dother],
+        parameter_gradient: &mut [],
+    };
+    let feeds = [Feed::Rows(&[1.0, 2.0, 3.0, 4.0]), Feed::Rows(&[9.0; 6])];
+    plan.vjp(&[], 2, &feeds, &mut vjp).unwrap();
+    assert_eq!(dx, [4.0, 8.0, 12.0, 16.0], "an output asked for twice counts twice");
+    assert_eq!(dother, [0.0; 6]);
+}
