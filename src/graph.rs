@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::error::Error;
-use crate::op::{MAX_ARITY, Op};
+use crate::op::{Backward, Forward, MAX_ARITY, Op};
 use crate::real::Real;
 
 /// A value on the tape: a batch of row vectors, `[rows x cols]`. The row count is not part of the graph.
@@ -25,6 +25,29 @@ pub(crate) struct Node<T> {
     pub op: Arc<dyn Op<T>>,
     pub inputs: Vec<Var>,
     pub outputs: Vec<Var>,
+}
+
+/// What the tape puts before an input that its op already takes: y = x.
+#[derive(Debug)]
+struct CopyOp;
+
+impl<T: Real> Op<T> for CopyOp {
+    fn name(&self) -> &'static str {
+        "copy"
+    }
+
+    fn shapes(&self, inputs: &[usize]) -> Result<Vec<usize>, Error> {
+        Ok(inputs.to_vec())
+    }
+
+    fn forward(&self, tile: &mut Forward<'_, T>) {
+        tile.outputs[0].copy_from_slice(tile.inputs[0]);
+    }
+
+    fn backward(&self, tile: &mut Backward<'_, T>) {
+        let dy = &*tile.output_adjoints[0];
+        tile.input_adjoints[0].zip(dy, dy, |dy, _| dy);
+    }
 }
 
 /// A Wengert list: nodes in the order in which they were recorded, which is an order in which they can run.
@@ -116,7 +139,7 @@ impl<T: Real> Graph<T> {
     fn without_repeats(&mut self, inputs: &[Var]) -> Result<Vec<Var>, Error> {
         let mut seen = Vec::with_capacity(inputs.len());
         for &var in inputs {
-            let own = if seen.contains(&var) { self.scale(var, 1.0)? } else { var };
+            let own = if seen.contains(&var) { self.push_one(CopyOp, &[var])? } else { var };
             seen.push(own);
         }
         Ok(seen)

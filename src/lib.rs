@@ -14,6 +14,7 @@
 pub mod check;
 pub mod device;
 mod error;
+pub mod files;
 pub mod graph;
 pub mod math;
 pub mod models;

@@ -25,7 +25,7 @@
 //! tables are written in double precision and rounded to `T`; their lengths are what differs
 //! between `f32` and `f64`.
 
-use crate::Real;
+use crate::real::Real;
 use std::f64::consts::{FRAC_1_SQRT_2, LN_2, LOG2_E, SQRT_2, TAU};
 
 /// ln 2 - `LN_2`: the digits of ln 2 that a double has no room for.

@@ -11,8 +11,8 @@
 //!
 //! Source: Salmon, Moraes, Dror and Shaw, *Parallel random numbers: as easy as 1, 2, 3* (SC 2011).
 
-use crate::Real;
 use crate::math::{ln_given_complement, sin_cos_turns, wide};
+use crate::real::Real;
 use rand::TryRng;
 use std::convert::Infallible;
 

@@ -314,8 +314,7 @@ mod tests {
 
     #[test]
     fn the_seed_decides_the_initial_values() {
-        let (a, b, c) =
-            (Store::<f32>::new(layout(), 1), Store::new(layout(), 1), Store::new(layout(), 2));
+        let (a, b, c) = [1, 1, 2].map(|seed| Store::<f32>::new(layout(), seed)).into();
         assert_eq!(a.params, b.params);
         assert_ne!(a.params, c.params);
         assert!(a.params[..6].iter().all(|w| w.abs() < 0.5 && *w != 0.0));

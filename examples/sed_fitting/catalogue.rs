@@ -4,6 +4,7 @@ use std::path::Path;
 
 use ndarray::Array2;
 use retrodict::Error;
+use retrodict::files::read_npy;
 
 /// The number of photometric bands, from the near ultraviolet (0.37 micron) to the mid infrared (7.9 micron);
 /// `examples/data/README.md` names them.
@@ -25,15 +26,15 @@ pub struct Bank {
 impl Bank {
     /// Reads the bank that comes with the example.
     pub fn load() -> Result<Self, Error> {
-        let theta = read::<f32>("sed_theta.npy", PARAMETERS + 1)?;
-        let sed = read::<f32>("sed_flux.npy", BANDS)?;
+        let theta = read("sed_theta.npy", PARAMETERS + 1)?;
+        let sed = read("sed_flux.npy", BANDS)?;
         if theta.nrows() != sed.nrows() {
             let (expected, found) = (theta.nrows(), sed.nrows());
             return Err(Error::Length { what: "sed_flux.npy rows", expected, found });
         }
         Ok(Self {
             theta: columns(&theta, 0),
-            redshift: theta.column(PARAMETERS).iter().map(|&z| z.into()).collect(),
+            redshift: theta.column(PARAMETERS).iter().copied().collect(),
             sed: columns(&sed, 0),
         })
     }
@@ -68,7 +69,7 @@ pub struct Galaxies {
 impl Galaxies {
     /// Reads the catalogue that comes with the example.
     pub fn load() -> Result<Self, Error> {
-        let table = read::<f64>("galaxies.npy", 2 + 2 * BANDS)?;
+        let table = read("galaxies.npy", 2 + 2 * BANDS)?;
         let magnitudes = columns(&table, 2);
         let errors = columns(&table, 2 + BANDS);
         let redshifts = table.column(1);
@@ -96,26 +97,22 @@ fn from_magnitudes(m: &[f64; BANDS], error: &[f64; BANDS], redshift: f64) -> Pho
 }
 
 /// Reads a table of finite numbers with `width` columns from `examples/data`.
-fn read<T>(name: &'static str, width: usize) -> Result<Array2<T>, Error>
-where
-    T: ndarray_npy::ReadableElement + Copy + Into<f64>,
-{
+fn read(name: &'static str, width: usize) -> Result<Array2<f64>, Error> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/data").join(name);
-    let table: Array2<T> = ndarray_npy::read_npy(&path)
-        .map_err(|e| Error::File { path: path.clone(), why: e.to_string() })?;
+    let table = read_npy(&path)?;
     if table.is_empty() || table.ncols() != width {
         let why = format!("expected rows of {width} columns, found shape {:?}", table.shape());
         return Err(Error::File { path, why });
     }
-    match table.indexed_iter().find(|&(_, &v)| !v.into().is_finite()) {
+    match table.indexed_iter().find(|(_, v)| !v.is_finite()) {
         Some(((row, column), _)) => Err(Error::NonFinite { what: name, row, column }),
         None => Ok(table),
     }
 }
 
 /// The `N` columns from `first` on, each row an array.
-fn columns<const N: usize, T: Copy + Into<f64>>(table: &Array2<T>, first: usize) -> Vec<[f64; N]> {
-    let row = |i| std::array::from_fn(|j| table[[i, first + j]].into());
+fn columns<const N: usize>(table: &Array2<f64>, first: usize) -> Vec<[f64; N]> {
+    let row = |i| std::array::from_fn(|j| table[[i, first + j]]);
     (0..table.nrows()).map(row).collect()
 }
 

@@ -38,9 +38,7 @@ pub fn table(
         }
     }
     csv.push('\n');
-    let beside = path.with_extension("csv.tmp");
-    std::fs::write(&beside, csv)?;
-    Ok(std::fs::rename(&beside, path)?)
+    Ok(retrodict::files::write(path, csv)?)
 }
 
 /// Loss curves, P-P plot and coverage.

@@ -3,8 +3,9 @@
 use super::contour::{Density, bin, contours, fill_outline};
 use super::frame::{Axis, Frame, NARROWEST, exponent, pieces_above, signed};
 use super::style::{Canvas, Font, GREY, HEADING, INK, LABEL, LEGEND, Point, colour, render};
-use crate::Error;
+use crate::error::Error;
 use crate::error::check_length;
+use crate::files;
 use ndarray::{ArrayView1, ArrayView2};
 use plotters::prelude::Color;
 use plotters::style::text_anchor::HPos;
@@ -103,7 +104,7 @@ impl<'a> Corner<'a> {
     /// # Errors
     /// As [`svg`](Self::svg), and [`Error::File`] if the file cannot be written.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<(), Error> {
-        super::write(path.as_ref(), &self.svg()?)
+        files::write(path, &self.svg()?)
     }
 
     /// The plot as the text of an SVG file, to be embedded in a page.

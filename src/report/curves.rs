@@ -2,8 +2,9 @@
 
 use super::frame::{Axis, Frame, pieces_above, signed};
 use super::style::{Canvas, Font, GREY, LEGEND, Point, colour, render};
-use crate::Error;
+use crate::error::Error;
 use crate::error::check_length;
+use crate::files;
 use ndarray::{ArrayView1, ArrayView2};
 use plotters::prelude::Color;
 use plotters::style::text_anchor::HPos;
@@ -41,7 +42,7 @@ pub fn pp_plot(
     let names: Vec<&str> = names.iter().map(AsRef::as_ref).collect();
     check_pit(&names, pit)?;
     check_unit("band", band)?;
-    super::write(path.as_ref(), &pp_svg(&names, pit, band)?)
+    files::write(path, &pp_svg(&names, pit, band)?)
 }
 
 /// Draws how often highest-density regions held the truth against how often they should, as an SVG
@@ -70,7 +71,7 @@ pub fn coverage_plot(
     if !levels.is_sorted() {
         return Err(Error::parameter("levels", "they must rise from one to the next"));
     }
-    super::write(path.as_ref(), &coverage_svg(levels, coverage, band)?)
+    files::write(path, &coverage_svg(levels, coverage, band)?)
 }
 
 /// Draws the negative log-likelihood of the training and validation rows over epochs, as an SVG
@@ -96,7 +97,7 @@ pub fn loss_curves(
         let why = format!("is {best_epoch}; epochs are counted from 1 to {}", train.len());
         return Err(Error::parameter("best_epoch", why));
     }
-    super::write(path.as_ref(), &loss_svg(train, valid, best_epoch)?)
+    files::write(path, &loss_svg(train, valid, best_epoch)?)
 }
 
 fn check_pit(names: &[&str], pit: ArrayView2<f64>) -> Result<(), Error> {

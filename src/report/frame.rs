@@ -1,7 +1,7 @@
 //! Axes with round tick values, and the frame that carries data to the page.
 
 use super::style::{Canvas, Font, GREY, INK, LABEL, Point, TICK};
-use crate::Error;
+use crate::error::Error;
 use plotters::style::text_anchor::HPos;
 
 /// The smallest width of a range whose ticks can be computed with.

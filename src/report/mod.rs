@@ -17,21 +17,8 @@ mod style;
 pub use corner::Corner;
 pub use curves::{coverage_plot, loss_curves, pp_plot};
 
-use crate::Error;
+use crate::error::Error;
 use ndarray::ArrayView2;
-use std::fs;
-use std::path::Path;
-
-/// Writes `<path>.tmp` and renames it to `path`, which replaces an older file in one step.
-fn write(path: &Path, svg: &str) -> Result<(), Error> {
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(".tmp");
-    fs::write(&beside, svg).and_then(|()| fs::rename(&beside, path)).map_err(|why| {
-        let _ = fs::remove_file(&beside); // the first error is the one to tell
-        Error::file(path, why)
-    })
-}
-
 /// The first value that is NaN or infinite is an error.
 fn check_finite(what: &'static str, table: ArrayView2<f64>) -> Result<(), Error> {
     match table.indexed_iter().find(|(_, value)| !value.is_finite()) {
@@ -42,7 +29,6 @@ fn check_finite(what: &'static str, table: ArrayView2<f64>) -> Result<(), Error>
 
 #[cfg(test)]
 mod tests {
-    use super::*;
 
     /// Walks an SVG file's tags: each is closed in order, attributes are quoted, no stray `<` or
     /// `&`.
@@ -89,32 +75,14 @@ mod tests {
         pub(super) fn new(test: &str) -> Self {
             let folder =
                 std::env::temp_dir().join(format!("retrodict-{test}-{}", std::process::id()));
-            fs::create_dir_all(&folder).unwrap();
+            std::fs::create_dir_all(&folder).unwrap();
             Self(folder)
         }
     }
 
     impl Drop for Folder {
         fn drop(&mut self) {
-            let _ = fs::remove_dir_all(&self.0);
+            let _ = std::fs::remove_dir_all(&self.0);
         }
-    }
-
-    #[test]
-    fn a_file_is_replaced_whole_or_not_at_all() {
-        let folder = Folder::new("write");
-        let path = folder.0.join("plot.svg");
-        write(&path, "old").unwrap();
-        write(&path, "new").unwrap();
-        assert_eq!(fs::read_to_string(&path).unwrap(), "new");
-
-        // A folder stands at the target: the rename fails and the half-way file goes.
-        let taken = folder.0.join("taken");
-        fs::create_dir(&taken).unwrap();
-        assert!(matches!(write(&taken, "x"), Err(Error::File { path, .. }) if path == taken));
-        assert!(taken.is_dir() && !folder.0.join("taken.tmp").exists());
-
-        let nowhere = folder.0.join("missing/plot.svg");
-        assert!(matches!(write(&nowhere, "x"), Err(Error::File { .. })));
     }
 }

@@ -6,7 +6,7 @@ use ndarray::{Array1, Array2, Array3, ArrayView1, ArrayView2};
 
 use crate::device::Device;
 use crate::error::{Error, check_length};
-use crate::graph::Graph;
+use crate::graph::{Graph, Var};
 use crate::models::ConditionalDensity;
 use crate::plan::{Feed, Plan, Request};
 use crate::progress::Progress;
@@ -223,7 +223,7 @@ impl<T: Real> Posterior<T> {
     /// A plan of one output on inputs (θ or noise, x).
     fn plan(
         &self,
-        record: impl FnOnce(&mut Graph<T>, crate::Var, crate::Var) -> Result<crate::Var, Error>,
+        record: impl FnOnce(&mut Graph<T>, Var, Var) -> Result<Var, Error>,
     ) -> Result<Plan<T>, Error> {
         let mut graph = Graph::new();
         let first = graph.input("theta", self.support.dim())?;

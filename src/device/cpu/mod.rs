@@ -2,4 +2,4 @@
 
 pub(crate) mod disjoint;
 pub mod gemm;
-pub mod pool;
+pub(crate) mod pool;
