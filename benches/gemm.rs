@@ -69,15 +69,12 @@ fn products(criterion: &mut Criterion) {
             group.bench_function(format!("{name} matrixmultiply"), |bench| {
                 bench.iter(|| {
                     let (a, b) = (black_box(&a), black_box(&b));
-                    let (ra, ca, rb, cb) =
-                        (a_rows as isize, a_cols as isize, b_rows as isize, b_cols as isize);
+                    let (ra, ca, rb, cb) = (a_rows as isize, a_cols as isize, b_rows as isize, b_cols as isize);
                     let (x, y, z) = (a.as_ptr(), b.as_ptr(), c.as_mut_ptr());
                     // SAFETY: the strides are those of m x k, k x n and m x n elements, which
                     // the three vectors hold.
                     unsafe {
-                        matrixmultiply::sgemm(
-                            m, k, n, 1.0, x, ra, ca, y, rb, cb, beta, z, n as isize, 1,
-                        );
+                        matrixmultiply::sgemm(m, k, n, 1.0, x, ra, ca, y, rb, cb, beta, z, n as isize, 1);
                     }
                 });
             });

@@ -72,13 +72,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     show::pictures(&out, &history, &validation)?;
     let (galaxy, exact) = corner;
-    show::corner(
-        &out.join("corner.svg"),
-        &galaxies,
-        galaxy,
-        draws.index_axis(Axis(0), galaxy),
-        &exact,
-    )?;
+    show::corner(&out.join("corner.svg"), &galaxies, galaxy, draws.index_axis(Axis(0), galaxy), &exact)?;
     println!("\nresults in {}", out.display());
     Ok(())
 }
@@ -96,26 +90,14 @@ fn simulate(
         (galaxy.theta.to_vec(), forward.features(&galaxy.photometry).to_vec())
     })?;
     let n = rows * observations;
-    println!(
-        "simulated {n} observations, {:.0} a second",
-        n as f64 / start.elapsed().as_secs_f64()
-    );
+    println!("simulated {n} observations, {:.0} a second", n as f64 / start.elapsed().as_secs_f64());
     Ok(simulations)
 }
 
-fn train(
-    device: &Device,
-    simulations: &Simulations,
-    epochs: usize,
-) -> Result<(Posterior, History), retrodict::Error> {
+fn train(device: &Device, simulations: &Simulations, epochs: usize) -> Result<(Posterior, History), retrodict::Error> {
     // The last rows come from galaxies of which training sees no other observation.
     let options = DatasetOptions { holdout: Holdout::Last(0.05), ..DatasetOptions::default() };
-    let data = Dataset::new(
-        &forward::support()?,
-        simulations.theta.view(),
-        simulations.x.view(),
-        options,
-    )?;
+    let data = Dataset::new(&forward::support()?, simulations.theta.view(), simulations.x.view(), options)?;
     let estimator = Npe {
         family: RealNvp { layers: 8, hidden: vec![64, 64], ..RealNvp::default() },
         training: Training {
@@ -142,10 +124,7 @@ fn train(
 }
 
 /// What the network sees of some galaxies, a row each.
-fn features<'a>(
-    forward: &Forward<'_>,
-    galaxies: impl Iterator<Item = &'a Photometry>,
-) -> Array2<f64> {
+fn features<'a>(forward: &Forward<'_>, galaxies: impl Iterator<Item = &'a Photometry>) -> Array2<f64> {
     let rows: Vec<[f64; FEATURES]> = galaxies.map(|g| forward.features(g)).collect();
     Array2::from(rows)
 }
@@ -185,11 +164,7 @@ fn held_out(forward: &Forward<'_>, bank: &Bank, rows: usize) -> Vec<Test> {
     (first..first + rows.min(HELD_OUT)).map(simulate).collect()
 }
 
-fn validate(
-    posterior: &Posterior,
-    forward: &Forward<'_>,
-    tests: &[Test],
-) -> Result<Validation, retrodict::Error> {
+fn validate(posterior: &Posterior, forward: &Forward<'_>, tests: &[Test]) -> Result<Validation, retrodict::Error> {
     let theta = Array2::from(tests.iter().map(|t| t.theta).collect::<Vec<_>>());
     let x = features(forward, tests.iter().map(|t| &t.photometry));
     let validation = Validation::run(posterior, theta.view(), x.view(), 1000, 4)?;
@@ -199,10 +174,7 @@ fn validate(
     let band = validation.band(0.95)?;
     println!("P-P distance (a right posterior stays below {band:.3} in 95 % of cases):");
     for (name, distance) in posterior.support().names().iter().zip(validation.pit_distances()) {
-        println!(
-            "  {name:9} {distance:.3}{}",
-            if distance > band { "  outside the band" } else { "" }
-        );
+        println!("  {name:9} {distance:.3}{}", if distance > band { "  outside the band" } else { "" });
     }
     let coverage = validation.coverage(20);
     for i in [10, 14, 19] {
@@ -236,12 +208,9 @@ fn compare(
     show::differences(posterior.support().names(), usable.iter().map(|&i| &exact[i]), flow.view());
 
     let seen = |i: usize| galaxies[i].0.observed.iter().filter(|&&o| o).count();
-    let best = usable
-        .into_iter()
-        .filter(|&i| seen(i) + 2 >= BANDS)
-        .max_by(|&a, &b| exact[a].ess.total_cmp(&exact[b].ess));
-    let best = best
-        .ok_or_else(|| format!("no {what} galaxy has an effective sample size of {LEAST_ESS}"))?;
+    let best =
+        usable.into_iter().filter(|&i| seen(i) + 2 >= BANDS).max_by(|&a, &b| exact[a].ess.total_cmp(&exact[b].ess));
+    let best = best.ok_or_else(|| format!("no {what} galaxy has an effective sample size of {LEAST_ESS}"))?;
     let exact = exact.into_iter().nth(best).ok_or("the best is one of them")?;
     Ok((best, exact))
 }
@@ -254,11 +223,7 @@ fn exact_posteriors(bank: &Bank, galaxies: &[(&Photometry, Option<usize>)]) -> V
         let weigh = |part: &[(&Photometry, Option<usize>)]| -> Vec<Weighted> {
             part.iter().map(|(galaxy, except)| exact::posterior(bank, galaxy, *except)).collect()
         };
-        let threads: Vec<_> =
-            galaxies.chunks(part).map(|part| scope.spawn(move || weigh(part))).collect();
-        threads
-            .into_iter()
-            .flat_map(|thread| thread.join().expect("no panic in the reference posterior"))
-            .collect()
+        let threads: Vec<_> = galaxies.chunks(part).map(|part| scope.spawn(move || weigh(part))).collect();
+        threads.into_iter().flat_map(|thread| thread.join().expect("no panic in the reference posterior")).collect()
     })
 }

@@ -20,18 +20,12 @@ pub fn gradient_error(case: &Case<f64>, rows: usize, seed: u64) -> Result<f64, E
     let mut layout = Layout::new();
     let mut params = Vec::new();
     for (i, &(rows, cols)) in case.params.iter().enumerate() {
-        params.push(layout.scope(case.name).param(
-            &i.to_string(),
-            rows,
-            cols,
-            Init::Normal(0.7),
-        )?);
+        params.push(layout.scope(case.name).param(&i.to_string(), rows, cols, Init::Normal(0.7))?);
     }
     let store = Store::new(layout, seed);
     let mut graph = Graph::new();
     let widths = case.inputs.iter().enumerate();
-    let inputs: Vec<Var> =
-        widths.map(|(i, &w)| graph.input(&i.to_string(), w)).collect::<Result<_, _>>()?;
+    let inputs: Vec<Var> = widths.map(|(i, &w)| graph.input(&i.to_string(), w)).collect::<Result<_, _>>()?;
     let mut outputs = (case.build)(&mut graph, &inputs, &params)?;
     let alone = Checked::new(&graph, &store, &outputs, case.domain, rows, seed)?.error()?;
     for &var in &inputs {
@@ -78,9 +72,8 @@ impl Checked {
         seed: u64,
     ) -> Result<Self, Error> {
         let inputs: Vec<Var> = graph.inputs.iter().map(|(_, var)| *var).collect();
-        let request = Request::outputs(outputs)
-            .with_input_gradients(&inputs)
-            .with_parameter_gradients(0..store.layout().len());
+        let request =
+            Request::outputs(outputs).with_input_gradients(&inputs).with_parameter_gradients(0..store.layout().len());
         let plan = graph.compile(&Device::cpu_with_threads(1), &request)?;
         let normal = |step: u32, i: usize, var: Var| {
             let cols = graph.widths[var.index()];
@@ -88,8 +81,7 @@ impl Checked {
             Noise { seed, step, id: NoiseId(i as u32) }.fill_normal(0, cols, &mut table);
             table
         };
-        let mut tables: Vec<Vec<f64>> =
-            inputs.iter().enumerate().map(|(i, &v)| normal(1, i, v)).collect();
+        let mut tables: Vec<Vec<f64>> = inputs.iter().enumerate().map(|(i, &v)| normal(1, i, v)).collect();
         if domain == Domain::Positive {
             tables.iter_mut().flatten().for_each(|x| *x = exp(*x));
         }
@@ -104,14 +96,12 @@ impl Checked {
             let difference = self.differences(gradient.len(), |this, j| &mut this.inputs[i][j])?;
             worst = worst.max(relative(gradient, &difference));
         }
-        let difference =
-            self.differences(parameter_gradient.len(), |this, j| &mut this.store.params[j])?;
+        let difference = self.differences(parameter_gradient.len(), |this, j| &mut this.store.params[j])?;
         Ok(worst.max(relative(&parameter_gradient, &difference)))
     }
 
     fn vjp(&mut self) -> Result<(Vec<Vec<f64>>, Vec<f64>), Error> {
-        let mut input_gradients: Vec<Vec<f64>> =
-            self.inputs.iter().map(|x| vec![f64::NAN; x.len()]).collect();
+        let mut input_gradients: Vec<Vec<f64>> = self.inputs.iter().map(|x| vec![f64::NAN; x.len()]).collect();
         let mut parameter_gradient = vec![f64::NAN; self.store.layout().len()];
         let feeds: Vec<_> = self.inputs.iter().map(|x| Feed::Rows(x)).collect();
         let seeds: Vec<&[f64]> = self.seeds.iter().map(|s| &**s).collect();
@@ -128,8 +118,7 @@ impl Checked {
 
     /// Sum over the outputs of seed times value.
     fn value(&mut self) -> Result<f64, Error> {
-        let mut outputs: Vec<Vec<f64>> =
-            self.seeds.iter().map(|s| vec![f64::NAN; s.len()]).collect();
+        let mut outputs: Vec<Vec<f64>> = self.seeds.iter().map(|s| vec![f64::NAN; s.len()]).collect();
         let feeds: Vec<_> = self.inputs.iter().map(|x| Feed::Rows(x)).collect();
         let mut slices: Vec<&mut [f64]> = outputs.iter_mut().map(|y| &mut **y).collect();
         self.plan.forward(self.store.weights(Weights::Raw), self.rows, &feeds, &mut slices)?;
@@ -137,11 +126,7 @@ impl Checked {
     }
 
     /// Central differences with respect to the numbers that `element` names.
-    fn differences(
-        &mut self,
-        count: usize,
-        element: impl Fn(&mut Self, usize) -> &mut f64,
-    ) -> Result<Vec<f64>, Error> {
+    fn differences(&mut self, count: usize, element: impl Fn(&mut Self, usize) -> &mut f64) -> Result<Vec<f64>, Error> {
         let mut derivative = |j| {
             let x = *element(self, j);
             let h = 6e-6 * x.abs().max(1.0);

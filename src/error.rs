@@ -75,7 +75,6 @@ impl Error {
         Self::Parameter { name: name.into(), why: why.into() }
     }
 
-    #[allow(dead_code)] // used by the optional readers and writers of files
     pub(crate) fn file(path: &Path, why: impl fmt::Display) -> Self {
         Self::File { path: path.to_path_buf(), why: why.to_string() }
     }

@@ -42,10 +42,9 @@ mod npy {
             other => other,
         };
         let array = array.map_err(|e| match e {
-            ReadNpyError::WrongDescriptor(found) => Error::file(
-                path,
-                format!("elements of type {found}; expected '<f8' or '<f4' (f64 or f32)"),
-            ),
+            ReadNpyError::WrongDescriptor(found) => {
+                Error::file(path, format!("elements of type {found}; expected '<f8' or '<f4' (f64 or f32)"))
+            }
             e => Error::file(path, e),
         })?;
         let axes = array.ndim();
@@ -55,9 +54,7 @@ mod npy {
             .map_err(|_| Error::file(path, format!("{axes} axes; expected rows and columns")))
     }
 
-    fn elements<T: ReadableElement + Copy + Into<f64>>(
-        path: &Path,
-    ) -> Result<ArrayD<f64>, ReadNpyError> {
+    fn elements<T: ReadableElement + Copy + Into<f64>>(path: &Path) -> Result<ArrayD<f64>, ReadNpyError> {
         Ok(ndarray_npy::read_npy::<_, ArrayD<T>>(path)?.mapv(Into::into))
     }
 
@@ -79,8 +76,7 @@ mod tests {
 
     /// A folder of its own for each test.
     fn folder(name: &str) -> PathBuf {
-        let folder =
-            std::env::temp_dir().join(format!("retrodict-files-{name}-{}", std::process::id()));
+        let folder = std::env::temp_dir().join(format!("retrodict-files-{name}-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
         folder
     }
@@ -97,13 +93,7 @@ mod tests {
         std::fs::create_dir_all(taken.join("inside")).unwrap();
         assert!(matches!(write(&taken, "x"), Err(Error::File { path, .. }) if path == taken));
         assert!(matches!(write(folder.join("no/such"), "x"), Err(Error::File { .. })));
-        assert!(
-            std::fs::read_dir(&folder).unwrap().all(|f| f
-                .unwrap()
-                .path()
-                .extension()
-                .is_none_or(|e| e != "tmp"))
-        );
+        assert!(std::fs::read_dir(&folder).unwrap().all(|f| f.unwrap().path().extension().is_none_or(|e| e != "tmp")));
         std::fs::remove_dir_all(folder).unwrap();
     }
 
@@ -120,11 +110,7 @@ mod tests {
 
         ndarray_npy::write_npy(&path, &array![0.1_f32, 0.2]).unwrap();
         assert_eq!(read_npy(&path).unwrap(), array![[f64::from(0.1_f32)], [f64::from(0.2_f32)]]);
-        ndarray_npy::write_npy(
-            &path,
-            &Array2::<f64>::from_shape_fn((3, 2), |(i, j)| (i + 10 * j) as f64).t(),
-        )
-        .unwrap();
+        ndarray_npy::write_npy(&path, &Array2::<f64>::from_shape_fn((3, 2), |(i, j)| (i + 10 * j) as f64).t()).unwrap();
         assert_eq!(read_npy(&path).unwrap(), array![[0.0, 1.0, 2.0], [10.0, 11.0, 12.0]]);
 
         let says = |word: &str| {

@@ -104,8 +104,7 @@ impl<T: Real> Graph<T> {
     /// What [`Op::shapes`] says, and [`Error::Shape`] for an input of another graph or for more than 16 of them.
     pub fn push(&mut self, op: impl Op<T> + 'static, inputs: &[Var]) -> Result<Vec<Var>, Error> {
         if inputs.len() > MAX_ARITY {
-            let why =
-                format!("{} inputs, at most {MAX_ARITY} are possible; nest the op", inputs.len());
+            let why = format!("{} inputs, at most {MAX_ARITY} are possible; nest the op", inputs.len());
             return Err(Error::shape(op.name(), why));
         }
         for &var in inputs {
@@ -114,9 +113,8 @@ impl<T: Real> Graph<T> {
         let widths: Vec<usize> = inputs.iter().map(|v| self.widths[v.index()]).collect();
         let outputs = op.shapes(&widths)?;
         if outputs.is_empty() || outputs.len() > MAX_ARITY || outputs.contains(&0) {
-            let why = format!(
-                "outputs of widths {outputs:?}; an op has 1 to {MAX_ARITY} outputs, each of 1 column or more"
-            );
+            let why =
+                format!("outputs of widths {outputs:?}; an op has 1 to {MAX_ARITY} outputs, each of 1 column or more");
             return Err(Error::shape(op.name(), why));
         }
         let inputs = self.without_repeats(inputs)?;
@@ -126,11 +124,7 @@ impl<T: Real> Graph<T> {
     }
 
     /// Records an op with one output.
-    pub(crate) fn push_one(
-        &mut self,
-        op: impl Op<T> + 'static,
-        inputs: &[Var],
-    ) -> Result<Var, Error> {
+    pub(crate) fn push_one(&mut self, op: impl Op<T> + 'static, inputs: &[Var]) -> Result<Var, Error> {
         Ok(self.push(op, inputs)?[0])
     }
 

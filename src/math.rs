@@ -93,15 +93,8 @@ fn polynomial<T: Real>(x: T, single: &'static [f64], double: &'static [f64]) -> 
     let c = pick::<T, _>(single, double);
     let square = x * x;
     let horner = |p: T, c: T| p.mul_add(square, c);
-    let half = |start: usize| {
-        c.iter()
-            .skip(start)
-            .step_by(2)
-            .rev()
-            .map(|&c| T::from_f64(c))
-            .reduce(horner)
-            .unwrap_or(T::ZERO)
-    };
+    let half =
+        |start: usize| c.iter().skip(start).step_by(2).rev().map(|&c| T::from_f64(c)).reduce(horner).unwrap_or(T::ZERO);
     half(1).mul_add(x, half(0))
 }
 
@@ -300,12 +293,7 @@ pub fn sin_cos_turns<T: Real>(u: T) -> (T, T) {
     let tau = T::from_f64(TAU);
     let sin = r * polynomial(
         z,
-        &[
-            -1.952_329_026_616_733e-7,
-            -41.341_661_393_366_31,
-            81.592_340_624_301_33,
-            -75.392_907_638_201_87,
-        ],
+        &[-1.952_329_026_616_733e-7, -41.341_661_393_366_31, 81.592_340_624_301_33, -75.392_907_638_201_87],
         &[
             2.240_457_744_862_92e-16,
             -41.341_702_240_399_63,
@@ -321,12 +309,7 @@ pub fn sin_cos_turns<T: Real>(u: T) -> (T, T) {
     let cos = z.mul_add(
         polynomial(
             z,
-            &[
-                -19.739_208_719_354_828,
-                64.939_334_300_669_52,
-                -85.444_472_533_429_13,
-                59.267_443_160_752_926,
-            ],
+            &[-19.739_208_719_354_828, 64.939_334_300_669_52, -85.444_472_533_429_13, 59.267_443_160_752_926],
             &[
                 -19.739_208_802_178_716,
                 64.939_394_022_668_13,
@@ -497,8 +480,7 @@ mod tests {
 
     fn special<T: Real>() -> [T; 12] {
         let infinity = f64::INFINITY;
-        [0.0, -0.0, 1.0, -1.0, infinity, -infinity, f64::NAN, 1e-300, 1e300, -1e300, 5e-324, 1e-40]
-            .map(T::from_f64)
+        [0.0, -0.0, 1.0, -1.0, infinity, -infinity, f64::NAN, 1e-300, 1e300, -1e300, 5e-324, 1e-40].map(T::from_f64)
     }
 
     /// |y - exact| in units in the last place of `exact`; the last place of a subnormal, of 0, is
@@ -517,12 +499,7 @@ mod tests {
     }
 
     /// Compares with a reference in double precision, itself within about `slack` ulp.
-    fn assert_within<T: Real>(
-        bound: f64,
-        f: impl Fn(T) -> T,
-        reference: impl Fn(f64) -> f64,
-        xs: &[T],
-    ) {
+    fn assert_within<T: Real>(bound: f64, f: impl Fn(T) -> T, reference: impl Fn(f64) -> f64, xs: &[T]) {
         for &x in xs {
             let (y, exact) = (f(x), reference(x.to_f64()));
             let error = ulps(y, exact);
@@ -562,12 +539,7 @@ mod tests {
         assert_within(bounds[2], tanh, libm::tanh, &xs);
         assert_within(bounds[3], sigmoid, reference_sigmoid, &xs);
         assert_within(bounds[4], silu, |x| x * reference_sigmoid(x), &ordinary);
-        assert_within(
-            bounds[5],
-            softplus,
-            |x| x.max(0.0) + libm::log1p(libm::exp(-x.abs())),
-            &ordinary,
-        );
+        assert_within(bounds[5], softplus, |x| x.max(0.0) + libm::log1p(libm::exp(-x.abs())), &ordinary);
         assert_within(bounds[6], |x| sin_cos_turns(x).0, reference_sin, &xs);
         assert_within(bounds[7], |x| sin_cos_turns(x).1, reference_cos, &xs);
     }
@@ -595,11 +567,7 @@ mod tests {
         ];
         for (i, (f, expected)) in table.into_iter().enumerate() {
             for (x, y) in [-infinity, T::ZERO, infinity].into_iter().zip(expected) {
-                assert!(
-                    f(x) == y || is_nan(y) && is_nan(f(x)),
-                    "function {i} of {x} is {}, not {y}",
-                    f(x)
-                );
+                assert!(f(x) == y || is_nan(y) && is_nan(f(x)), "function {i} of {x} is {}, not {y}", f(x));
             }
         }
         assert_eq!(ln(-T::ZERO), -infinity);
@@ -625,10 +593,7 @@ mod tests {
     #[test]
     fn exp_overflows_and_underflows_where_it_should() {
         assert!(exp(88.722_83_f32).is_finite() && exp(88.722_84_f32).is_infinite());
-        assert!(
-            exp(709.782_712_893_383_9_f64).is_finite()
-                && exp(709.782_712_893_384_1_f64).is_infinite()
-        );
+        assert!(exp(709.782_712_893_383_9_f64).is_finite() && exp(709.782_712_893_384_1_f64).is_infinite());
         // Half the smallest subnormal is the border between it and 0.
         assert!(exp(-103.97_f32) == 1e-45 && exp(-103.98_f32) == 0.0);
         assert!(exp(-745.13) == 5e-324 && exp(-745.14) == 0.0);
@@ -656,10 +621,7 @@ mod tests {
                 let w = T::from_f64(w);
                 let exact = if u < 0.5 { u.ln() } else { (-w.to_f64()).ln_1p() };
                 let y = ln_given_complement(T::from_f64(u), w).to_f64();
-                assert!(
-                    (y - exact).abs() <= 2.0 * ulp::<T>(exact),
-                    "ln {u:e} is {y:e}, not {exact:e}"
-                );
+                assert!((y - exact).abs() <= 2.0 * ulp::<T>(exact), "ln {u:e} is {y:e}, not {exact:e}");
             }
         }
     }
@@ -771,10 +733,7 @@ mod tests {
         for i in -800..=800 {
             let x = f64::from(i) / 100.0;
             assert!((normal_cdf(x) - normal.cdf(x)).abs() <= 1e-10, "cdf({x})");
-            assert!(
-                (normal_ln_pdf(x) - normal.ln_pdf(x)).abs() <= 1e-14 * (1.0 + x * x),
-                "ln_pdf({x})"
-            );
+            assert!((normal_ln_pdf(x) - normal.ln_pdf(x)).abs() <= 1e-14 * (1.0 + x * x), "ln_pdf({x})");
         }
         for i in 1..1000 {
             let p = f64::from(i) / 1000.0;

@@ -64,14 +64,7 @@ pub struct Adam {
 
 impl Default for Adam {
     fn default() -> Self {
-        Self {
-            learning_rate: 5e-4,
-            betas: (0.9, 0.999),
-            epsilon: 1e-8,
-            weight_decay: 0.0,
-            clip: 5.0,
-            ema: 0.999,
-        }
+        Self { learning_rate: 5e-4, betas: (0.9, 0.999), epsilon: 1e-8, weight_decay: 0.0, clip: 5.0, ema: 0.999 }
     }
 }
 
@@ -99,11 +92,7 @@ impl Adam {
     pub fn check(&self) -> Result<(), Error> {
         let unit = |b: f64| (0.0..1.0).contains(&b);
         let rules = [
-            (
-                "learning_rate",
-                self.learning_rate,
-                self.learning_rate > 0.0 && self.learning_rate.is_finite(),
-            ),
+            ("learning_rate", self.learning_rate, self.learning_rate > 0.0 && self.learning_rate.is_finite()),
             ("beta 1", self.betas.0, unit(self.betas.0)),
             ("beta 2", self.betas.1, unit(self.betas.1)),
             ("epsilon", self.epsilon, self.epsilon > 0.0),
@@ -112,9 +101,7 @@ impl Adam {
             ("ema", self.ema, unit(self.ema)),
         ];
         match rules.iter().find(|(.., holds)| !holds) {
-            Some((name, value, _)) => {
-                Err(Error::parameter(*name, format!("{value} is out of range")))
-            }
+            Some((name, value, _)) => Err(Error::parameter(*name, format!("{value} is out of range"))),
             None => Ok(()),
         }
     }
@@ -148,25 +135,16 @@ impl Optimiser {
     ///
     /// # Errors
     /// [`Error::Parameter`] if the range does not lie in the vector.
-    pub fn step<T: Real>(
-        &mut self,
-        device: &Device,
-        store: &mut Store<T>,
-        factor: f64,
-    ) -> Result<f64, Error> {
+    pub fn step<T: Real>(&mut self, device: &Device, store: &mut Store<T>, factor: f64) -> Result<f64, Error> {
         let range = self.range.clone();
-        if range.start > range.end || range.end > store.params.len() {
-            let why = format!("{range:?} is not a part of the {} parameters", store.params.len());
-            return Err(Error::parameter("range", why));
-        }
+        store.check_range(&range)?;
         let norm = norm(&store.grads[range.clone()]);
         if !norm.is_finite() {
             return Ok(norm);
         }
         self.steps += 1;
         let step = self.numbers(norm, factor);
-        let parts =
-            [&mut store.params, &mut store.first_moment, &mut store.second_moment, &mut store.ema];
+        let parts = [&mut store.params, &mut store.first_moment, &mut store.second_moment, &mut store.ema];
         let parts = parts.map(|v| Disjoint::new(&mut v[range.clone()]));
         let grads = &store.grads[range];
         let len = grads.len();
@@ -205,8 +183,7 @@ impl<T: Real> Step<T> {
                     let g = g * self.clip;
                     *m = b1 * *m + (T::ONE - b1) * g;
                     *v = b2 * *v + (T::ONE - b2) * g * g;
-                    *w -=
-                        self.rate * (*m * c1 / ((*v * c2).sqrt() + self.epsilon) + self.decay * *w);
+                    *w -= self.rate * (*m * c1 / ((*v * c2).sqrt() + self.epsilon) + self.decay * *w);
                     *e += (T::ONE - self.ema) * (*w - *e);
                 }
             },
@@ -254,10 +231,8 @@ mod tests {
             let t = t as i32 + 1;
             m = adam.betas.0 * m + (1.0 - adam.betas.0) * g;
             v = adam.betas.1 * v + (1.0 - adam.betas.1) * g * g;
-            let (m_hat, v_hat) =
-                (m / (1.0 - adam.betas.0.powi(t)), v / (1.0 - adam.betas.1.powi(t)));
-            *w -= adam.learning_rate
-                * (m_hat / (v_hat.sqrt() + adam.epsilon) + adam.weight_decay * *w);
+            let (m_hat, v_hat) = (m / (1.0 - adam.betas.0.powi(t)), v / (1.0 - adam.betas.1.powi(t)));
+            *w -= adam.learning_rate * (m_hat / (v_hat.sqrt() + adam.epsilon) + adam.weight_decay * *w);
         }
     }
 
@@ -265,8 +240,7 @@ mod tests {
     fn steps_follow_the_paper() {
         let device = Device::cpu_with_threads(2);
         let n = 20_011;
-        let adam =
-            Adam { learning_rate: 0.01, weight_decay: 0.1, clip: f64::INFINITY, ..Adam::default() };
+        let adam = Adam { learning_rate: 0.01, weight_decay: 0.1, clip: f64::INFINITY, ..Adam::default() };
         let mut store = store(&vec![0.5; n]);
         let mut optimiser = Optimiser::new(adam.clone(), 0..n).unwrap();
         for g in [0.3, -2.0, 0.001] {
@@ -286,10 +260,7 @@ mod tests {
         let mut store = store(&[0.0, 0.0]);
         store.grads.copy_from_slice(&[30.0, 40.0]);
         let adam = Adam { clip: 5.0, ..Adam::default() };
-        assert_eq!(
-            Optimiser::new(adam, 0..2).unwrap().step(&device, &mut store, 1.0).unwrap(),
-            50.0
-        );
+        assert_eq!(Optimiser::new(adam, 0..2).unwrap().step(&device, &mut store, 1.0).unwrap(), 50.0);
         assert!((store.first_moment[0] - 0.1 * 3.0).abs() < 1e-15);
         assert!((store.first_moment[1] - 0.1 * 4.0).abs() < 1e-15);
     }

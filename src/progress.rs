@@ -8,9 +8,7 @@ pub(crate) struct Progress(indicatif::ProgressBar);
 impl Progress {
     pub fn new(label: &'static str, steps: usize) -> Self {
         let bar = indicatif::ProgressBar::new(steps as u64);
-        let style = indicatif::ProgressStyle::with_template(
-            "{msg:9} {wide_bar} {percent:>3} % {per_sec}, {eta} left",
-        );
+        let style = indicatif::ProgressStyle::with_template("{msg:9} {wide_bar} {percent:>3} % {per_sec}, {eta} left");
         bar.set_style(style.unwrap_or_else(|_| indicatif::ProgressStyle::default_bar()));
         bar.set_message(label);
         Self(bar)

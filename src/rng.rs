@@ -432,9 +432,7 @@ mod tests {
         let n = z.len() as f64;
         let moment = |k| z.iter().map(|z| z.powi(k)).sum::<f64>() / n;
         // Variance of the k-th raw moment: E z^2k - (E z^k)^2.
-        for (k, expected, variance) in
-            [(1, 0.0, 1.0), (2, 1.0, 2.0), (3, 0.0, 15.0), (4, 3.0, 96.0)]
-        {
+        for (k, expected, variance) in [(1, 0.0, 1.0), (2, 1.0, 2.0), (3, 0.0, 15.0), (4, 3.0, 96.0)] {
             let sigmas = (moment(k) - expected) / (variance / n).sqrt();
             assert!(sigmas.abs() < 5.0, "moment {k} is off by {sigmas} sigma");
         }
@@ -463,11 +461,7 @@ mod tests {
             let sum: f64 = here.iter().zip(there).map(|(a, b)| a * b).sum();
             assert!(sum.abs() < 5.0 * n.sqrt(), "{what}: {} sigma", sum / n.sqrt());
             let sum: f64 = here.iter().zip(there).map(|(a, b)| (a * a - 1.0) * (b * b - 1.0)).sum();
-            assert!(
-                sum.abs() < 10.0 * n.sqrt(),
-                "{what}, squares: {} sigma",
-                sum / (4.0 * n).sqrt()
-            );
+            assert!(sum.abs() < 10.0 * n.sqrt(), "{what}, squares: {} sigma", sum / (4.0 * n).sqrt());
         };
         check("next row", &normals(NOISE, 101, rows, cols));
         check("next step", &normals(Noise { step: 6, ..NOISE }, 100, rows, cols));
@@ -561,9 +555,7 @@ mod tests {
         // Flipping one bit of a word or of the seed flips half of the 64 bits, 4 sigma per bit.
         let mut flips = 0;
         for bit in 0..64 {
-            for other in
-                [mix(1 ^ 1 << bit, [2, 3]), mix(1, [2 ^ 1 << bit, 3]), mix(1, [2, 3 ^ 1 << bit])]
-            {
+            for other in [mix(1 ^ 1 << bit, [2, 3]), mix(1, [2 ^ 1 << bit, 3]), mix(1, [2, 3 ^ 1 << bit])] {
                 let distance = (base ^ other).count_ones();
                 assert!((12..=52).contains(&distance), "bit {bit}: {distance}");
                 flips += distance;
@@ -577,10 +569,8 @@ mod tests {
     fn scramble_is_splitmix64() {
         // The first outputs of the reference generator seeded with 1234567.
         let gamma = 0x9E37_79B9_7F4A_7C15_u64;
-        let outputs =
-            [0, 1, 2].map(|i| scramble(1_234_567_u64.wrapping_add(gamma.wrapping_mul(i))));
-        let expected =
-            [6_457_827_717_110_365_317, 3_203_168_211_198_807_973, 9_817_491_932_198_370_423];
+        let outputs = [0, 1, 2].map(|i| scramble(1_234_567_u64.wrapping_add(gamma.wrapping_mul(i))));
+        let expected = [6_457_827_717_110_365_317, 3_203_168_211_198_807_973, 9_817_491_932_198_370_423];
         assert_eq!(outputs, expected);
     }
 }

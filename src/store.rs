@@ -99,8 +99,7 @@ impl Layout {
     /// [`Error::Parameter`] if no parameter lies in the scope, or if others lie between its parameters.
     pub fn range(&self, name: &str) -> Result<Range<usize>, Error> {
         let inside = |full: &str| full.strip_prefix(name).is_some_and(|rest| rest.starts_with('.'));
-        let ranges: Vec<_> =
-            self.iter().filter(|(n, _)| inside(n)).map(|(_, p)| p.range()).collect();
+        let ranges: Vec<_> = self.iter().filter(|(n, _)| inside(n)).map(|(_, p)| p.range()).collect();
         let (Some(first), Some(last)) = (ranges.first(), ranges.last()) else {
             return Err(Error::parameter(name, "no parameter lies in this scope"));
         };
@@ -110,13 +109,7 @@ impl Layout {
         Ok(first.start..last.end)
     }
 
-    fn register(
-        &mut self,
-        name: String,
-        rows: usize,
-        cols: usize,
-        init: Init,
-    ) -> Result<Param, Error> {
+    fn register(&mut self, name: String, rows: usize, cols: usize, init: Init) -> Result<Param, Error> {
         if rows == 0 || cols == 0 {
             return Err(Error::parameter(name, format!("a {rows} x {cols} matrix has no element")));
         }
@@ -148,13 +141,7 @@ impl Scope<'_> {
     ///
     /// # Errors
     /// [`Error::Parameter`] if the name is taken or the matrix is empty.
-    pub fn param(
-        &mut self,
-        name: &str,
-        rows: usize,
-        cols: usize,
-        init: Init,
-    ) -> Result<Param, Error> {
+    pub fn param(&mut self, name: &str, rows: usize, cols: usize, init: Init) -> Result<Param, Error> {
         self.layout.register(format!("{}.{name}", self.prefix), rows, cols, init)
     }
 }
@@ -190,14 +177,7 @@ impl<T: Real> Store<T> {
             draw(entry, &noise, &mut params[entry.param.range()]);
         }
         let ema = params.clone();
-        Self {
-            layout,
-            params,
-            grads: zeros.clone(),
-            first_moment: zeros.clone(),
-            second_moment: zeros,
-            ema,
-        }
+        Self { layout, params, grads: zeros.clone(), first_moment: zeros.clone(), second_moment: zeros, ema }
     }
 
     /// The names.
@@ -225,8 +205,7 @@ impl<T: Real> Store<T> {
     pub fn get(&self, param: Param) -> Result<ArrayView2<'_, T>, Error> {
         self.check(param)?;
         let values = &self.params[param.range()];
-        Ok(ArrayView2::from_shape((param.rows, param.cols), values)
-            .expect("a range has rows * cols elements"))
+        Ok(ArrayView2::from_shape((param.rows, param.cols), values).expect("a range has rows * cols elements"))
     }
 
     /// Replaces the values of one parameter (`rows * cols` values, row by row) and of its moving average.
@@ -246,23 +225,29 @@ impl<T: Real> Store<T> {
         Ok(())
     }
 
+    /// `Ok` if the range is a part of the flat vector.
+    pub(crate) fn check_range(&self, range: &Range<usize>) -> Result<(), Error> {
+        if range.start <= range.end && range.end <= self.params.len() {
+            return Ok(());
+        }
+        let why = format!("{range:?} is not a part of the {} parameters", self.params.len());
+        Err(Error::parameter("range", why))
+    }
+
     fn check(&self, param: Param) -> Result<(), Error> {
         if self.layout.iter().any(|(_, own)| own == param) {
             return Ok(());
         }
         let Param { offset, rows, cols } = param;
-        Err(Error::parameter(
-            format!("[{rows} x {cols}] at {offset}"),
-            "not a parameter of this store",
-        ))
+        Err(Error::parameter(format!("[{rows} x {cols}] at {offset}"), "not a parameter of this store"))
     }
 
-    /// Takes `weights` as parameters and as their average, forgetting the moments.
-    pub(crate) fn restart_from(&mut self, weights: &[T]) {
-        self.params.copy_from_slice(weights);
-        self.ema.copy_from_slice(weights);
-        self.first_moment.fill(T::ZERO);
-        self.second_moment.fill(T::ZERO);
+    /// Takes a part of `weights` as parameters and as their average, forgetting the moments.
+    pub(crate) fn restart_from(&mut self, part: Range<usize>, weights: &[T]) {
+        self.params[part.clone()].copy_from_slice(&weights[part.clone()]);
+        self.ema[part.clone()].copy_from_slice(&weights[part.clone()]);
+        self.first_moment[part.clone()].fill(T::ZERO);
+        self.second_moment[part].fill(T::ZERO);
     }
 }
 
@@ -326,10 +311,7 @@ mod tests {
     fn set_checks_its_values() {
         let mut store = Store::<f64>::new(layout(), 1);
         let w = store.layout().get("a.w").unwrap();
-        assert!(matches!(
-            store.set(w, &[0.0; 5]),
-            Err(Error::Length { expected: 6, found: 5, .. })
-        ));
+        assert!(matches!(store.set(w, &[0.0; 5]), Err(Error::Length { expected: 6, found: 5, .. })));
         let nan = store.set(w, &[0.0, 0.0, 0.0, f64::NAN, 0.0, 0.0]);
         assert_eq!(nan, Err(Error::NonFinite { what: "parameter values", row: 1, column: 1 }));
         let mut other = Layout::new();

@@ -31,14 +31,7 @@ pub struct Training {
 
 impl Default for Training {
     fn default() -> Self {
-        Self {
-            batch: 256,
-            max_epochs: 300,
-            patience: 20,
-            adam: Adam::default(),
-            schedule: Schedule::Constant,
-            seed: 0,
-        }
+        Self { batch: 256, max_epochs: 300, patience: 20, adam: Adam::default(), schedule: Schedule::Constant, seed: 0 }
     }
 }
 
@@ -48,9 +41,7 @@ impl Training {
     /// # Errors
     /// [`Error::Parameter`] that names the one that cannot be.
     pub fn check(&self) -> Result<(), Error> {
-        for (name, value) in
-            [("batch", self.batch), ("max_epochs", self.max_epochs), ("patience", self.patience)]
-        {
+        for (name, value) in [("batch", self.batch), ("max_epochs", self.max_epochs), ("patience", self.patience)] {
             if value == 0 {
                 return Err(Error::parameter(name, "0 must be at least 1"));
             }
@@ -119,22 +110,19 @@ pub fn fit<T: Real>(
     mut on_epoch: impl FnMut(&Epoch) -> ControlFlow<()>,
 ) -> Result<History, Error> {
     settings.check()?;
+    store.check_range(&range)?;
     for (what, rows) in [("training rows", set.training), ("validation rows", set.validation)] {
         check_length(what, rows.len().max(1), rows.len())?;
     }
     check_length("tables", set.tables.len().min(MAX_ARITY), set.tables.len())?;
     let start = Instant::now();
-    let optimiser = Optimiser::new(settings.adam.clone(), range)?;
+    let optimiser = Optimiser::new(settings.adam.clone(), range.clone())?;
     let mut trainer = Trainer { device, store, plan, set, optimiser, settings };
     let mut history = History::default();
     let mut best = (f64::INFINITY, trainer.store.weights(Weights::Raw).to_vec());
     let outcome = (1..=settings.max_epochs).try_for_each(|epoch| {
         let row = match trainer.epoch(epoch) {
-            Ok(row) => Epoch {
-                best: row.validation_loss < best.0,
-                seconds: start.elapsed().as_secs_f64(),
-                ..row
-            },
+            Ok(row) => Epoch { best: row.validation_loss < best.0, seconds: start.elapsed().as_secs_f64(), ..row },
             Err(e) => return ControlFlow::Break(Err(e)),
         };
         if row.best {
@@ -147,7 +135,7 @@ pub fn fit<T: Real>(
             _ => ControlFlow::Break(Ok(())),
         }
     });
-    trainer.store.restart_from(&best.1);
+    trainer.store.restart_from(range, &best.1);
     match outcome {
         ControlFlow::Break(Err(e)) => Err(e),
         _ => Ok(history),
@@ -164,62 +152,56 @@ struct Trainer<'a, 'd, T> {
 }
 
 impl<T: Real> Trainer<'_, '_, T> {
+    /// One pass over the training rows, then the loss on the validation rows.
     fn epoch(&mut self, epoch: usize) -> Result<Epoch, Error> {
+        let diverged = |step: u64, what: &str| {
+            let why = format!(
+                "{what} is no longer finite after step {step}; a lower learning rate, a tighter clip, or data without \
+                 extreme values may help"
+            );
+            Error::Training { epoch, why }
+        };
         let rows = self.set.training.len();
-        let steps = rows.div_ceil(self.settings.batch) as u64;
         let order = permutation(rows as u32, self.settings.seed, epoch as u64);
         let order: Vec<u32> = order.into_iter().map(|i| self.set.training[i as usize]).collect();
         let (mut loss_sum, mut norm_sum) = (0.0, 0.0);
         for batch in order.chunks(self.settings.batch) {
-            let factor = self
-                .settings
-                .schedule
-                .factor(self.optimiser.steps(), steps * self.settings.max_epochs as u64);
-            let feeds = gather(self.set.tables, batch);
-            let loss = self.plan.mean_and_gradient(
-                self.store,
-                batch.len(),
-                &feeds[..self.set.tables.len()],
-            )?;
-            let norm = self.optimiser.step(self.device, self.store, factor)?;
+            let (loss, norm) = self.step(batch)?;
             if !(loss.is_finite() && norm.is_finite()) {
-                return Err(diverged(epoch, self.optimiser.steps(), "loss or gradient", loss));
+                return Err(diverged(self.optimiser.steps(), "the loss or its gradient"));
             }
             loss_sum += loss * batch.len() as f64;
             norm_sum += norm;
         }
-        let feeds = gather(self.set.tables, self.set.validation);
-        let feeds = &feeds[..self.set.tables.len()];
-        let validation_loss =
-            self.plan.mean(self.store.weights(Weights::Ema), self.set.validation.len(), feeds)?;
+        let validation_loss = self.validation_loss()?;
         if !validation_loss.is_finite() {
-            return Err(diverged(
-                epoch,
-                self.optimiser.steps(),
-                "validation loss",
-                validation_loss,
-            ));
+            return Err(diverged(self.optimiser.steps(), "the validation loss"));
         }
-        Ok(Epoch {
-            epoch,
-            training_loss: loss_sum / rows as f64,
-            validation_loss,
-            gradient_norm: norm_sum / steps as f64,
-            best: false,
-            seconds: 0.0,
-        })
+        let (training_loss, gradient_norm) = (loss_sum / rows as f64, norm_sum / self.steps_per_epoch() as f64);
+        Ok(Epoch { epoch, training_loss, validation_loss, gradient_norm, best: false, seconds: 0.0 })
+    }
+
+    /// (loss before the update, norm of its gradient)
+    fn step(&mut self, batch: &[u32]) -> Result<(f64, f64), Error> {
+        let steps = self.steps_per_epoch() * self.settings.max_epochs as u64;
+        let factor = self.settings.schedule.factor(self.optimiser.steps(), steps);
+        let feeds = gather(self.set.tables, batch);
+        let loss = self.plan.mean_and_gradient(self.store, batch.len(), &feeds[..self.set.tables.len()])?;
+        Ok((loss, self.optimiser.step(self.device, self.store, factor)?))
+    }
+
+    fn validation_loss(&mut self) -> Result<f64, Error> {
+        let feeds = gather(self.set.tables, self.set.validation);
+        let weights = self.store.weights(Weights::Ema);
+        self.plan.mean(weights, self.set.validation.len(), &feeds[..self.set.tables.len()])
+    }
+
+    fn steps_per_epoch(&self) -> u64 {
+        self.set.training.len().div_ceil(self.settings.batch) as u64
     }
 }
 
 /// Feeds of the same rows of each table.
 fn gather<'a, T>(tables: &[&'a [T]], rows: &'a [u32]) -> [Feed<'a, T>; MAX_ARITY] {
     std::array::from_fn(|i| Feed::Gather(tables.get(i).copied().unwrap_or_default(), rows))
-}
-
-fn diverged(epoch: usize, step: u64, what: &str, loss: f64) -> Error {
-    let why = format!(
-        "{what} no longer finite after step {step} (loss {loss}); a lower learning rate, a tighter clip, or data \
-         without extreme values may help"
-    );
-    Error::Training { epoch, why }
 }

@@ -40,14 +40,11 @@ fn replaying_a_plan_allocates_nothing() {
         let (theta, x) = (graph.input("theta", 5).unwrap(), graph.input("x", 16).unwrap());
         let log_prob = flow.log_prob(&mut graph, theta, x).unwrap();
         let loss = graph.scale(log_prob, -1.0).unwrap();
-        let mut plan = graph
-            .compile(&device, &Request::outputs(&[loss]).with_parameter_gradients(all.clone()))
-            .unwrap();
+        let mut plan =
+            graph.compile(&device, &Request::outputs(&[loss]).with_parameter_gradients(all.clone())).unwrap();
 
-        let (thetas, xs): (Vec<f32>, Vec<f32>) = (
-            (0..5000).map(|i| (i as f32).sin()).collect(),
-            (0..16000).map(|i| (i as f32).cos()).collect(),
-        );
+        let (thetas, xs): (Vec<f32>, Vec<f32>) =
+            ((0..5000).map(|i| (i as f32).sin()).collect(), (0..16000).map(|i| (i as f32).cos()).collect());
         let rows: Vec<u32> = (0..257).map(|i| i * 7 % 1000).collect();
         let feeds = [Feed::Gather(&thetas, &rows), Feed::Gather(&xs, &rows)];
         let mut optimiser = Optimiser::new(Adam::default(), all.clone()).unwrap();

@@ -8,9 +8,7 @@ use retrodict::ops::elementwise::Activation;
 use retrodict::optim::Adam;
 use retrodict::sbi::{DatasetOptions, Holdout, NonFinite};
 use retrodict::train::Training;
-use retrodict::{
-    Dataset, Device, Error, Feed, Graph, Layout, Npe, Posterior, Prior, Request, Store, Support,
-};
+use retrodict::{Dataset, Device, Error, Feed, Graph, Layout, Npe, Posterior, Prior, Request, Store, Support};
 
 fn support() -> Support {
     Support::new().interval("a", 0.0, 1.0).real("b").build().unwrap()
@@ -48,21 +46,12 @@ fn says<T>(result: Result<T, Error>, words: &[&str]) {
 #[test]
 fn tables_of_the_wrong_shape() {
     let (theta, x) = tables(50);
-    says(
-        dataset(&theta.slice(ndarray::s![.., ..1]).to_owned(), &x),
-        &["theta columns", "expected 2", "found 1"],
-    );
-    says(
-        dataset(&theta, &x.slice(ndarray::s![..49, ..]).to_owned()),
-        &["x rows", "expected 50", "found 49"],
-    );
+    says(dataset(&theta.slice(ndarray::s![.., ..1]).to_owned(), &x), &["theta columns", "expected 2", "found 1"]);
+    says(dataset(&theta, &x.slice(ndarray::s![..49, ..]).to_owned()), &["x rows", "expected 50", "found 49"]);
     says(dataset(&theta, &Array2::zeros((50, 0))), &["x columns"]);
     says(dataset(&Array2::zeros((0, 2)), &Array2::zeros((0, 3))), &["found 0"]);
     says(
-        dataset(
-            &theta.slice(ndarray::s![..1, ..]).to_owned(),
-            &x.slice(ndarray::s![..1, ..]).to_owned(),
-        ),
+        dataset(&theta.slice(ndarray::s![..1, ..]).to_owned(), &x.slice(ndarray::s![..1, ..]).to_owned()),
         &["found 1"],
     );
 }
@@ -72,10 +61,7 @@ fn simulations_that_are_not_finite() {
     let (theta, mut x) = tables(50);
     x[(17, 2)] = f64::NAN;
     x[(30, 0)] = f64::INFINITY;
-    assert_eq!(
-        dataset(&theta, &x).unwrap_err(),
-        Error::NonFinite { what: "x", row: 17, column: 2 }
-    );
+    assert_eq!(dataset(&theta, &x).unwrap_err(), Error::NonFinite { what: "x", row: 17, column: 2 });
     let drop = DatasetOptions { non_finite: NonFinite::Drop, ..DatasetOptions::default() };
     let data: Dataset = Dataset::new(&support(), theta.view(), x.view(), drop).unwrap();
     assert_eq!((data.dropped(), data.rows()), (2, 48));
@@ -94,8 +80,7 @@ fn parameters_outside_the_support() {
 fn holdout_fractions_that_cannot_be() {
     let (theta, x) = tables(50);
     for fraction in [0.0, 1.0, -0.1, f64::NAN] {
-        let options =
-            DatasetOptions { holdout: Holdout::Last(fraction), ..DatasetOptions::default() };
+        let options = DatasetOptions { holdout: Holdout::Last(fraction), ..DatasetOptions::default() };
         says(Dataset::<f32>::new(&support(), theta.view(), x.view(), options), &["holdout"]);
     }
 }
@@ -107,24 +92,11 @@ fn constant_columns_and_outliers_are_no_error() {
     x[(5, 0)] = 1e30;
     let data = dataset(&theta, &x).unwrap();
     let training = Training { max_epochs: 2, ..Training::default() };
-    let (posterior, history) = Npe { training, ..Npe::new(RealNvp::default()) }
-        .fit(&Device::cpu_with_threads(1), &data)
-        .unwrap();
+    let (posterior, history) =
+        Npe { training, ..Npe::new(RealNvp::default()) }.fit(&Device::cpu_with_threads(1), &data).unwrap();
     assert!(history.epochs.iter().all(|e| e.training_loss.is_finite()));
-    assert!(
-        posterior
-            .sample(array![0.5, 7.0, 0.5].view(), 10, 0)
-            .unwrap()
-            .iter()
-            .all(|v| v.is_finite())
-    );
-    assert!(
-        posterior
-            .sample(array![1e300, -7e200, 0.5].view(), 10, 0)
-            .unwrap()
-            .iter()
-            .all(|v| v.is_finite())
-    );
+    assert!(posterior.sample(array![0.5, 7.0, 0.5].view(), 10, 0).unwrap().iter().all(|v| v.is_finite()));
+    assert!(posterior.sample(array![1e300, -7e200, 0.5].view(), 10, 0).unwrap().iter().all(|v| v.is_finite()));
 }
 
 #[test]
@@ -140,23 +112,11 @@ fn priors_that_cannot_be() {
 #[test]
 fn observations_that_cannot_be() {
     let posterior = posterior();
-    says(
-        posterior.sample(array![1.0, 2.0].view(), 5, 0),
-        &["observation", "expected 3", "found 2"],
-    );
+    says(posterior.sample(array![1.0, 2.0].view(), 5, 0), &["observation", "expected 3", "found 2"]);
     says(posterior.sample(array![1.0, f64::NAN, 0.0].view(), 5, 0), &["observation", "column 1"]);
-    says(
-        posterior.log_prob(array![[0.5]].view(), array![0.0, 0.0, 0.0].view()),
-        &["theta columns"],
-    );
-    says(
-        posterior.log_prob(array![[0.5, f64::NAN]].view(), array![0.0, 0.0, 0.0].view()),
-        &["theta", "column 1"],
-    );
-    says(
-        posterior.log_prob_many(array![[0.5, 0.0]].view(), Array2::zeros((2, 3)).view()),
-        &["x rows"],
-    );
+    says(posterior.log_prob(array![[0.5]].view(), array![0.0, 0.0, 0.0].view()), &["theta columns"]);
+    says(posterior.log_prob(array![[0.5, f64::NAN]].view(), array![0.0, 0.0, 0.0].view()), &["theta", "column 1"]);
+    says(posterior.log_prob_many(array![[0.5, 0.0]].view(), Array2::zeros((2, 3)).view()), &["x rows"]);
     let outside = posterior.log_prob(array![[1.5, 0.0]].view(), Array1::zeros(3).view()).unwrap();
     assert_eq!(outside[0], f64::NEG_INFINITY);
 }
@@ -166,13 +126,8 @@ fn nothing_asked_for_is_nothing_given() {
     let posterior = posterior();
     assert_eq!(posterior.sample(Array1::zeros(3).view(), 0, 0).unwrap().dim(), (0, 2));
     assert_eq!(posterior.sample_many(Array2::zeros((0, 3)).view(), 7, 0).unwrap().dim(), (0, 7, 2));
-    assert_eq!(
-        posterior.log_prob(Array2::zeros((0, 2)).view(), Array1::zeros(3).view()).unwrap().len(),
-        0
-    );
-    posterior
-        .sample_each(Array2::zeros((4, 3)).view(), 0, 0, |_, draws| assert_eq!(draws.dim(), (0, 2)))
-        .unwrap();
+    assert_eq!(posterior.log_prob(Array2::zeros((0, 2)).view(), Array1::zeros(3).view()).unwrap().len(), 0);
+    posterior.sample_each(Array2::zeros((4, 3)).view(), 0, 0, |_, draws| assert_eq!(draws.dim(), (0, 2))).unwrap();
 }
 
 #[test]
@@ -184,18 +139,12 @@ fn settings_that_cannot_be() {
     says(fit(Npe::new(RealNvp { hidden: vec![8, 0], ..RealNvp::default() })), &["0"]);
     says(fit(Npe::new(RealNvp { clamp: -1.0, ..RealNvp::default() })), &["clamp"]);
     says(
-        fit(Npe {
-            training: Training { batch: 0, ..Training::default() },
-            ..Npe::new(RealNvp::default())
-        }),
+        fit(Npe { training: Training { batch: 0, ..Training::default() }, ..Npe::new(RealNvp::default()) }),
         &["batch"],
     );
     let adam = Adam::new(-1.0);
     says(
-        fit(Npe {
-            training: Training { adam, ..Training::default() },
-            ..Npe::new(RealNvp::default())
-        }),
+        fit(Npe { training: Training { adam, ..Training::default() }, ..Npe::new(RealNvp::default()) }),
         &["learning_rate"],
     );
 }
@@ -205,8 +154,7 @@ fn a_training_that_diverges_says_so() {
     let (theta, x) = tables(200);
     let data = dataset(&theta, &x).unwrap();
     let adam = Adam { learning_rate: 1e30, clip: f64::INFINITY, ..Adam::default() };
-    let npe =
-        Npe { training: Training { adam, ..Training::default() }, ..Npe::new(RealNvp::default()) };
+    let npe = Npe { training: Training { adam, ..Training::default() }, ..Npe::new(RealNvp::default()) };
     says(npe.fit(&Device::cpu_with_threads(1), &data), &["training", "epoch", "learning rate"]);
 }
 
@@ -248,18 +196,9 @@ fn plans_that_are_fed_wrongly() {
     let (table, mut out) = (vec![0.0; 30], vec![0.0; 20]);
     let params = store.weights(Default::default()).to_vec();
     says(plan.forward(&params, 10, &[], &mut [&mut out]), &["feeds", "expected 1", "found 0"]);
-    says(
-        plan.forward(&params, 9, &[Feed::Rows(&table)], &mut [&mut out[..18]]),
-        &["`x`", "expected 27", "found 30"],
-    );
-    says(
-        plan.forward(&params, 1, &[Feed::Gather(&table, &[10])], &mut [&mut out[..2]]),
-        &["row 10", "10 rows"],
-    );
-    says(
-        plan.forward(&params, 10, &[Feed::Rows(&table)], &mut [&mut out[..19]]),
-        &["output", "expected 20"],
-    );
+    says(plan.forward(&params, 9, &[Feed::Rows(&table)], &mut [&mut out[..18]]), &["`x`", "expected 27", "found 30"]);
+    says(plan.forward(&params, 1, &[Feed::Gather(&table, &[10])], &mut [&mut out[..2]]), &["row 10", "10 rows"]);
+    says(plan.forward(&params, 10, &[Feed::Rows(&table)], &mut [&mut out[..19]]), &["output", "expected 20"]);
     says(plan.forward(&params[1..], 10, &[Feed::Rows(&table)], &mut [&mut out]), &["parameters"]);
     says(plan.mean(&params, 0, &[Feed::Rows(&[])]), &["rows"]);
     says(plan.mean_and_gradient(&mut store, 10, &[Feed::Rows(&table)]), &["mean_and_gradient"]);

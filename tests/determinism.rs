@@ -10,12 +10,7 @@ use retrodict::{Dataset, Device, Npe, Posterior, Prior, simulate};
 /// Three parameters, seven features, and a batch whose last tile is not full.
 fn posterior(threads: usize) -> Posterior {
     let device = Device::cpu_with_threads(threads);
-    let prior = Prior::new()
-        .uniform("a", -1.0, 1.0)
-        .normal("b", 3.0, 2.0)
-        .log_uniform("c", 0.1, 10.0)
-        .build()
-        .unwrap();
+    let prior = Prior::new().uniform("a", -1.0, 1.0).normal("b", 3.0, 2.0).log_uniform("c", 0.1, 10.0).build().unwrap();
     let simulations = simulate(&device, &prior, 1500, 11, |theta, rng: &mut Philox| {
         (0..7)
             .map(|i| {
@@ -27,13 +22,8 @@ fn posterior(threads: usize) -> Posterior {
             .collect()
     })
     .unwrap();
-    let data = Dataset::new(
-        prior.support(),
-        simulations.theta.view(),
-        simulations.x.view(),
-        Default::default(),
-    )
-    .unwrap();
+    let data =
+        Dataset::new(prior.support(), simulations.theta.view(), simulations.x.view(), Default::default()).unwrap();
     let family = RealNvp { layers: 4, hidden: vec![37, 20], ..RealNvp::default() };
     let training = Training { batch: 331, max_epochs: 3, ..Training::default() };
     Npe { family, training, seed: 5 }.fit(&device, &data).unwrap().0
@@ -51,15 +41,8 @@ fn weights_draws_and_densities_are_the_same_bits_for_1_2_and_5_threads() {
     for threads in [2, 5] {
         let other = posterior(threads);
         assert_eq!(one.weights(), other.weights(), "{threads} threads");
-        assert_eq!(
-            draws,
-            other.sample_many(observations().view(), 333, 9).unwrap(),
-            "{threads} threads"
-        );
-        assert_eq!(
-            density,
-            other.log_prob(draws.slice(s![2, .., ..]), observations().row(2)).unwrap()
-        );
+        assert_eq!(draws, other.sample_many(observations().view(), 333, 9).unwrap(), "{threads} threads");
+        assert_eq!(density, other.log_prob(draws.slice(s![2, .., ..]), observations().row(2)).unwrap());
     }
 }
 
@@ -77,9 +60,7 @@ fn draws_do_not_depend_on_batch_mates_or_on_how_many_there_are() {
     assert_ne!(together, posterior.sample_many(x.view(), 700, 10).unwrap());
 
     let mut visited = Vec::new();
-    posterior
-        .sample_each(x.view(), 700, 9, |i, draws| visited.push((i, draws.to_owned())))
-        .unwrap();
+    posterior.sample_each(x.view(), 700, 9, |i, draws| visited.push((i, draws.to_owned()))).unwrap();
     assert_eq!(visited.len(), 5);
     for (i, draws) in visited {
         assert_eq!(together.slice(s![i, .., ..]), draws);

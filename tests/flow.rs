@@ -17,8 +17,7 @@ fn flow(dim: usize, split: Split) -> (RealNvpFlow, Store<f64>) {
     let mut store = Store::new(layout, 1);
     let params: Vec<_> = store.layout().iter().map(|(_, p)| p).collect();
     for (i, p) in params.into_iter().enumerate() {
-        let values: Vec<f64> =
-            normal(1, p.range().len(), 100 + i as u32).iter().map(|z| 0.4 * z).collect();
+        let values: Vec<f64> = normal(1, p.range().len(), 100 + i as u32).iter().map(|z| 0.4 * z).collect();
         store.set(p, &values).unwrap();
     }
     (flow, store)
@@ -31,19 +30,12 @@ fn normal(rows: usize, cols: usize, id: u32) -> Vec<f64> {
 }
 
 /// (value, log-det) of the flow in one direction.
-fn run(
-    flow: &RealNvpFlow,
-    store: &Store<f64>,
-    value: &[f64],
-    x: &[f64],
-    direction: Direction,
-) -> (Vec<f64>, Vec<f64>) {
+fn run(flow: &RealNvpFlow, store: &Store<f64>, value: &[f64], x: &[f64], direction: Direction) -> (Vec<f64>, Vec<f64>) {
     let (dim, rows) = (ConditionalDensity::<f64>::dim(flow), x.len() / CONTEXT);
     let mut graph = Graph::new();
     let (v, c) = (graph.input("value", dim).unwrap(), graph.input("x", CONTEXT).unwrap());
     let (y, ln_det) = flow.transform_and_log_det(&mut graph, v, c, direction).unwrap();
-    let mut plan =
-        graph.compile(&Device::cpu_with_threads(1), &Request::outputs(&[y, ln_det])).unwrap();
+    let mut plan = graph.compile(&Device::cpu_with_threads(1), &Request::outputs(&[y, ln_det])).unwrap();
     let (mut out, mut det) = (vec![0.0; rows * dim], vec![0.0; rows]);
     let feeds = [Feed::Rows(value), Feed::Rows(x)];
     plan.forward(store.weights(Weights::Raw), rows, &feeds, &mut [&mut out, &mut det]).unwrap();
@@ -52,9 +44,7 @@ fn run(
 
 #[test]
 fn the_gradient_of_the_negative_log_likelihood() {
-    for (dim, split) in
-        [(1, Split::Halves), (2, Split::Permuted(3)), (5, Split::Halves), (7, Split::Permuted(0))]
-    {
+    for (dim, split) in [(1, Split::Halves), (2, Split::Permuted(3)), (5, Split::Halves), (7, Split::Permuted(0))] {
         let (flow, store) = flow(dim, split);
         let mut graph = Graph::new();
         let (theta, x) = (graph.input("theta", dim).unwrap(), graph.input("x", CONTEXT).unwrap());
@@ -84,9 +74,7 @@ fn the_inverse_undoes_the_flow_and_its_log_det() {
 
 #[test]
 fn the_log_det_is_that_of_the_numerical_jacobian() {
-    for (dim, direction) in
-        [(1, Direction::Forward), (3, Direction::Forward), (6, Direction::Inverse)]
-    {
+    for (dim, direction) in [(1, Direction::Forward), (3, Direction::Forward), (6, Direction::Inverse)] {
         let (flow, store) = flow(dim, Split::Permuted(2));
         for row in 0..5 {
             let (point, x) = (normal(1, dim, 10 + row), normal(1, CONTEXT, 20 + row));
@@ -98,11 +86,7 @@ fn the_log_det_is_that_of_the_numerical_jacobian() {
                     p[j] += s;
                     run(&flow, &store, &p, &x, direction).0
                 };
-                shifted(h)
-                    .iter()
-                    .zip(shifted(-h))
-                    .map(|(a, b)| (a - b) / (2.0 * h))
-                    .collect::<Vec<f64>>()
+                shifted(h).iter().zip(shifted(-h)).map(|(a, b)| (a - b) / (2.0 * h)).collect::<Vec<f64>>()
             };
             let numerical = ln_abs_det((0..dim).map(column).collect());
             assert!((ln_det - numerical).abs() < 1e-7, "dim {dim}: {ln_det} against {numerical}");

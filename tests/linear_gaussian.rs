@@ -11,29 +11,19 @@ use retrodict::optim::{Adam, Schedule};
 use retrodict::rng::Philox;
 use retrodict::store::Weights;
 use retrodict::train::{Training, TrainingSet, fit};
-use retrodict::{
-    Dataset, Device, Feed, Graph, Layout, Npe, Posterior, Prior, Request, Store, Validation,
-    simulate,
-};
+use retrodict::{Dataset, Device, Feed, Graph, Layout, Npe, Posterior, Prior, Request, Store, Validation, simulate};
 
 const SD: [f64; 3] = [1.0, 2.0, 0.5];
 const NOISE: f64 = 0.6;
 const A: [[f64; 3]; 4] = [[1.0, 0.3, 0.0], [0.0, 0.5, 1.0], [-0.7, 0.2, 0.4], [0.1, -0.4, 1.5]];
 
 fn prior() -> Prior {
-    Prior::new()
-        .normal("a", 1.0, SD[0])
-        .normal("b", 0.0, SD[1])
-        .normal("c", -2.0, SD[2])
-        .build()
-        .unwrap()
+    Prior::new().normal("a", 1.0, SD[0]).normal("b", 0.0, SD[1]).normal("c", -2.0, SD[2]).build().unwrap()
 }
 
 fn simulator(theta: &[f64], rng: &mut Philox) -> Vec<f64> {
     let noise = |rng: &mut Philox| -> f64 { StandardNormal.sample(rng) };
-    A.iter()
-        .map(|row| row.iter().zip(theta).map(|(a, t)| a * t).sum::<f64>() + NOISE * noise(rng))
-        .collect()
+    A.iter().map(|row| row.iter().zip(theta).map(|(a, t)| a * t).sum::<f64>() + NOISE * noise(rng)).collect()
 }
 
 /// The posterior trained on 20 000 simulations, once for all tests.
@@ -42,13 +32,8 @@ fn trained() -> &'static Posterior {
     POSTERIOR.get_or_init(|| {
         let (device, prior) = (Device::cpu(), prior());
         let simulations = simulate(&device, &prior, 20_000, 1, simulator).unwrap();
-        let data = Dataset::new(
-            prior.support(),
-            simulations.theta.view(),
-            simulations.x.view(),
-            Default::default(),
-        )
-        .unwrap();
+        let data =
+            Dataset::new(prior.support(), simulations.theta.view(), simulations.x.view(), Default::default()).unwrap();
         let training = Training {
             max_epochs: 40,
             adam: Adam::new(2e-3),
@@ -95,11 +80,7 @@ fn exact_draws(mean: &Array1<f64>, covariance: &Array2<f64>, n: usize, seed: u64
     for i in 0..3 {
         for j in 0..=i {
             let s: f64 = (0..j).map(|k| l[(i, k)] * l[(j, k)]).sum();
-            l[(i, j)] = if i == j {
-                (covariance[(i, i)] - s).sqrt()
-            } else {
-                (covariance[(i, j)] - s) / l[(j, j)]
-            };
+            l[(i, j)] = if i == j { (covariance[(i, i)] - s).sqrt() } else { (covariance[(i, j)] - s) / l[(j, j)] };
         }
     }
     let mut rng = Philox::new(seed, 0);
@@ -136,8 +117,7 @@ fn means_and_covariances_are_those_of_the_closed_form() {
         for i in 0..3 {
             mean_errors.push((found[i] - mean[i]) / sd[i]);
             for j in 0..=i {
-                covariance_errors
-                    .push((found_covariance[(i, j)] - covariance[(i, j)]) / (sd[i] * sd[j]));
+                covariance_errors.push((found_covariance[(i, j)] - covariance[(i, j)]) / (sd[i] * sd[j]));
             }
         }
     }
@@ -186,11 +166,7 @@ fn ranks_of_the_truth_are_uniform() {
     let (_, covariance) = exact(&test.x.row(0).to_vec());
     let entropy = 0.5 * ln_det(&covariance) + 1.5 * (std::f64::consts::TAU.ln() + 1.0);
     let found = validation.mean_log_prob(1);
-    assert!(
-        (found.value + entropy).abs() < 4.0 * found.error + 0.02,
-        "{found:?} against {}",
-        -entropy
-    );
+    assert!((found.value + entropy).abs() < 4.0 * found.error + 0.02, "{found:?} against {}", -entropy);
 }
 
 /// ln det of a positive definite 3 x 3 matrix.
@@ -208,8 +184,7 @@ fn a_classifier_cannot_tell_the_draws_from_exact_ones() {
     let accuracy = c2st(&learned, &exact_draws(&mean, &covariance, 5000, 9));
     assert!(accuracy < 0.55, "C2ST {accuracy}");
     // And it can tell draws that are wrong by half a standard deviation.
-    let shifted = exact_draws(&mean, &covariance, 5000, 10)
-        + covariance.diag().mapv(f64::sqrt) * array![0.5, 0.0, 0.0];
+    let shifted = exact_draws(&mean, &covariance, 5000, 10) + covariance.diag().mapv(f64::sqrt) * array![0.5, 0.0, 0.0];
     let accuracy = c2st(&shifted, &exact_draws(&mean, &covariance, 5000, 9));
     assert!(accuracy > 0.56, "C2ST {accuracy} of shifted draws");
 }
@@ -238,31 +213,19 @@ fn c2st(a: &Array2<f64>, b: &Array2<f64>) -> f64 {
     let negative = graph.scale(margin, -1.0).unwrap();
     let loss = graph.map(Activation::Softplus, negative).unwrap();
     let all = 0..store.layout().len();
-    let mut plan = graph
-        .compile(&device, &Request::outputs(&[loss]).with_parameter_gradients(all.clone()))
-        .unwrap();
+    let mut plan = graph.compile(&device, &Request::outputs(&[loss]).with_parameter_gradients(all.clone())).unwrap();
     let order = retrodict::rng::permutation(n as u32, 4, 0);
     let (train, rest) = order.split_at(n * 6 / 10);
     let (validation, test) = rest.split_at(n / 10);
-    let settings =
-        Training { max_epochs: 30, patience: 10, adam: Adam::new(2e-3), ..Training::default() };
+    let settings = Training { max_epochs: 30, patience: 10, adam: Adam::new(2e-3), ..Training::default() };
     let set = TrainingSet { tables: &[&table, &label], training: train, validation };
-    fit(&device, &mut store, &mut plan, all, &set, &settings, |_| {
-        std::ops::ControlFlow::Continue(())
-    })
-    .unwrap();
+    fit(&device, &mut store, &mut plan, all, &set, &settings, |_| std::ops::ControlFlow::Continue(())).unwrap();
 
     let mut graph = Graph::new();
     let logit = record(&mut graph);
     let mut plan = graph.compile(&device, &Request::outputs(&[logit])).unwrap();
     let mut logits = vec![0.0; test.len()];
-    plan.forward(
-        store.weights(Weights::Ema),
-        test.len(),
-        &[Feed::Gather(&table, test)],
-        &mut [&mut logits],
-    )
-    .unwrap();
+    plan.forward(store.weights(Weights::Ema), test.len(), &[Feed::Gather(&table, test)], &mut [&mut logits]).unwrap();
     let right = logits.iter().zip(test).filter(|&(l, &i)| l * label[i as usize] > 0.0).count();
     right as f64 / test.len() as f64
 }

@@ -85,11 +85,7 @@ fn two_plans_train_two_parts_of_one_store() {
     let before = store.weights(Weights::Raw).to_vec();
     let whole = {
         let request = Request::outputs(&[loss]).with_parameter_gradients(0..before.len());
-        graph
-            .compile(&device, &request)
-            .unwrap()
-            .mean_and_gradient(&mut store, 64, &feeds)
-            .unwrap();
+        graph.compile(&device, &request).unwrap().mean_and_gradient(&mut store, 64, &feeds).unwrap();
         store.grads().to_vec()
     };
     for scope in ["inner", "outer"] {
@@ -103,10 +99,7 @@ fn two_plans_train_two_parts_of_one_store() {
             "the gradient of {scope} is its part of the whole"
         );
         let mut trained = store.clone();
-        Optimiser::new(Adam::default(), range.clone())
-            .unwrap()
-            .step(&device, &mut trained, 1.0)
-            .unwrap();
+        Optimiser::new(Adam::default(), range.clone()).unwrap().step(&device, &mut trained, 1.0).unwrap();
         for (i, (new, old)) in trained.weights(Weights::Raw).iter().zip(&before).enumerate() {
             assert_eq!(new != old, range.contains(&i), "parameter {i} while {scope} is trained");
         }
@@ -121,8 +114,7 @@ fn results_of_a_row_do_not_depend_on_its_batch() {
     let mut store = Store::<f32>::new(layout, 1);
     let params: Vec<_> = store.layout().iter().map(|(_, p)| p).collect();
     for (i, p) in params.into_iter().enumerate() {
-        let values: Vec<f32> =
-            normal(1, p.range().len(), 50 + i as u32).iter().map(|&z| z as f32).collect();
+        let values: Vec<f32> = normal(1, p.range().len(), 50 + i as u32).iter().map(|&z| z as f32).collect();
         store.set(p, &values).unwrap();
     }
     let mut graph = Graph::new();

@@ -22,13 +22,8 @@ fn posterior(prior: &Prior, noise: f64) -> Posterior {
             .collect()
     })
     .unwrap();
-    let data = Dataset::new(
-        prior.support(),
-        simulations.theta.view(),
-        simulations.x.view(),
-        Default::default(),
-    )
-    .unwrap();
+    let data =
+        Dataset::new(prior.support(), simulations.theta.view(), simulations.x.view(), Default::default()).unwrap();
     let family = RealNvp { layers: 4, hidden: vec![32], ..RealNvp::default() };
     let training = Training { max_epochs: 15, adam: Adam::new(3e-3), ..Training::default() };
     Npe { family, training, seed: 0 }.fit(&device, &data).unwrap().0
@@ -38,10 +33,7 @@ fn posterior(prior: &Prior, noise: f64) -> Posterior {
 /// taken in Phi^-1 of uniform coordinates, where densities that pile up at a bound are smooth.
 fn cells(n: usize) -> Vec<(f64, f64)> {
     let width = 18.0 / n as f64;
-    (0..n)
-        .map(|i| -9.0 + (i as f64 + 0.5) * width)
-        .map(|u| (normal_cdf(u), normal_ln_pdf(u).exp() * width))
-        .collect()
+    (0..n).map(|i| -9.0 + (i as f64 + 0.5) * width).map(|u| (normal_cdf(u), normal_ln_pdf(u).exp() * width)).collect()
 }
 
 /// The same in two dimensions: uniform coordinates (v, w), and mass.
@@ -58,8 +50,7 @@ fn a_density_on_an_interval_integrates_to_one() {
     let theta = Array2::from_shape_fn((cells.len(), 1), |(i, _)| -1.0 + 4.0 * cells[i].0);
     for x in [-1.2, 0.3, 2.9] {
         let log_prob = posterior.log_prob(theta.view(), array![x].view()).unwrap();
-        let integral: f64 =
-            log_prob.iter().zip(&cells).map(|(q, (_, mass))| q.exp() * 4.0 * mass).sum();
+        let integral: f64 = log_prob.iter().zip(&cells).map(|(q, (_, mass))| q.exp() * 4.0 * mass).sum();
         assert!((integral - 1.0).abs() < 1e-4, "x = {x}: {integral}");
     }
 }
@@ -75,8 +66,7 @@ fn a_density_on_a_rectangle_integrates_to_one() {
         let log_prob = posterior.log_prob(theta.view(), array![x[0], x[1]].view()).unwrap();
         // db = b ln 16 dw
         let terms = log_prob.iter().zip(&squares).zip(theta.column(1));
-        let integral: f64 =
-            terms.map(|((q, (.., mass)), b)| q.exp() * b * 16.0_f64.ln() * mass).sum();
+        let integral: f64 = terms.map(|((q, (.., mass)), b)| q.exp() * b * 16.0_f64.ln() * mass).sum();
         assert!((integral - 1.0).abs() < 1e-4, "x = {x:?}: {integral}");
     }
 }
@@ -94,8 +84,7 @@ fn a_density_on_ordered_times_integrates_to_one() {
     let theta = Array2::from(squares.iter().map(point).collect::<Vec<_>>());
     let x = array![0.3, 0.7];
     let log_prob = posterior.log_prob(theta.view(), x.view()).unwrap();
-    let integral: f64 =
-        log_prob.iter().zip(&squares).map(|(q, (.., mass))| q.exp() * 0.5 * mass).sum();
+    let integral: f64 = log_prob.iter().zip(&squares).map(|(q, (.., mass))| q.exp() * 0.5 * mass).sum();
     assert!((integral - 1.0).abs() < 1e-4, "{integral}");
     let out_of_order = posterior.log_prob(array![[0.7, 0.3]].view(), x.view()).unwrap();
     assert_eq!(out_of_order[0], f64::NEG_INFINITY);
@@ -113,9 +102,6 @@ fn no_draw_leaves_the_support_even_for_absurd_observations() {
     for scale in [0.0, 1.0, -50.0, 1e4] {
         let x = array![scale, -scale, 0.5 * scale, scale];
         let draws = posterior.sample(x.view(), 2000, 4).unwrap();
-        assert!(
-            draws.rows().into_iter().all(|t| prior.support().contains(&t.to_vec())),
-            "scale {scale}"
-        );
+        assert!(draws.rows().into_iter().all(|t| prior.support().contains(&t.to_vec())), "scale {scale}");
     }
 }

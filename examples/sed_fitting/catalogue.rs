@@ -75,9 +75,7 @@ impl Galaxies {
         let redshifts = table.column(1);
         Ok(Self {
             id: table.column(0).iter().map(|&id| id as u32).collect(),
-            photometry: (0..table.nrows())
-                .map(|i| from_magnitudes(&magnitudes[i], &errors[i], redshifts[i]))
-                .collect(),
+            photometry: (0..table.nrows()).map(|i| from_magnitudes(&magnitudes[i], &errors[i], redshifts[i])).collect(),
         })
     }
 }

@@ -119,12 +119,7 @@ struct Likelihood {
 
 impl Likelihood {
     fn new(galaxy: &Photometry) -> Self {
-        Self {
-            flux: galaxy.flux,
-            sigma: galaxy.sigma,
-            mask: galaxy.observed.map(f64::from),
-            redshift: galaxy.redshift,
-        }
+        Self { flux: galaxy.flux, sigma: galaxy.sigma, mask: galaxy.observed.map(f64::from), redshift: galaxy.redshift }
     }
 
     /// -1/2 sum_b (F_b - m_b)^2 / v_b + ln v_b, with m = e^u s and v = sigma^2 + phi^2 m^2.
@@ -223,8 +218,7 @@ mod tests {
 
     fn galaxy(scale: f64) -> Photometry {
         let observed = std::array::from_fn(|b| b == 2 || b == 12);
-        let flux =
-            std::array::from_fn(|b| if observed[b] { [3.0, 1.6][b / 12] * scale } else { 0.0 });
+        let flux = std::array::from_fn(|b| if observed[b] { [3.0, 1.6][b / 12] * scale } else { 0.0 });
         let sigma = std::array::from_fn(|b| if observed[b] { 0.2 } else { 1.0 });
         Photometry { observed, flux, sigma, redshift: 1.003 }
     }

@@ -42,8 +42,7 @@ pub const REDSHIFT_ERROR: f64 = 0.01;
 /// phi_b in all; F606W is observed about 17 % brighter than modelled, Ks about 15 % fainter, and the
 /// two longest bands, where dust glows, scatter most. Rounding up to 10 % also keeps `exact.rs` exact:
 /// with less noise, too few of the bank's rows resemble any one galaxy.
-pub const FLOOR: [f64; BANDS] =
-    [0.1, 0.1, 0.1, 0.2, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.2, 0.2, 0.1, 0.1, 0.15, 0.2];
+pub const FLOOR: [f64; BANDS] = [0.1, 0.1, 0.1, 0.2, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.2, 0.2, 0.1, 0.1, 0.15, 0.2];
 
 /// Scatter, in dex, of simulated depths about the real ones: of a galaxy, and of each of its bands.
 const JITTER: (f64, f64) = (0.1, 0.05);
@@ -130,8 +129,7 @@ pub fn at_amplitude(row: &[f64; PARAMETERS], log_amplitude: f64) -> [f64; PARAME
 
 /// The median error of the galaxies observed in band `b`; 1 where none was.
 fn median_error(galaxies: &[Photometry], b: usize) -> f64 {
-    let mut errors: Vec<f64> =
-        galaxies.iter().filter(|g| g.observed[b]).map(|g| g.sigma[b]).collect();
+    let mut errors: Vec<f64> = galaxies.iter().filter(|g| g.observed[b]).map(|g| g.sigma[b]).collect();
     errors.sort_by(f64::total_cmp);
     errors.get(errors.len() / 2).copied().unwrap_or(1.0)
 }

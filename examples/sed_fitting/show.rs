@@ -16,8 +16,7 @@ use crate::exact::Weighted;
 const LEVELS: [f64; 3] = [0.16, 0.5, 0.84];
 
 /// Names with units.
-const LABELS: [&str; PARAMETERS] =
-    ["log M* [M☉]", "log SFR [M☉/yr]", "t25", "t50", "t75", "log Z/Z☉", "A_V [mag]"];
+const LABELS: [&str; PARAMETERS] = ["log M* [M☉]", "log SFR [M☉/yr]", "t25", "t50", "t75", "log Z/Z☉", "A_V [mag]"];
 
 /// One row for each galaxy: id, redshift, and 16, 50 and 84 % quantiles of each parameter.
 pub fn table(
@@ -42,19 +41,10 @@ pub fn table(
 }
 
 /// Loss curves, P-P plot and coverage.
-pub fn pictures(
-    out: &Path,
-    history: &History,
-    validation: &Validation,
-) -> Result<(), Box<dyn Error>> {
+pub fn pictures(out: &Path, history: &History, validation: &Validation) -> Result<(), Box<dyn Error>> {
     let column = |f: fn(&Epoch) -> f64| history.epochs.iter().map(f).collect::<Vec<_>>();
     let best = history.best().map_or(1, |b| b.epoch);
-    loss_curves(
-        out.join("loss.svg"),
-        &column(|e| e.training_loss),
-        &column(|e| e.validation_loss),
-        best,
-    )?;
+    loss_curves(out.join("loss.svg"), &column(|e| e.training_loss), &column(|e| e.validation_loss), best)?;
     let band = validation.band(0.95)?;
     pp_plot(out.join("pp.svg"), &LABELS, validation.pit.view(), band)?;
     let coverage = validation.coverage(50);
@@ -83,11 +73,7 @@ pub fn corner(
 
 /// Prints, for each parameter, how far the flow's medians lie from the exact ones, in units of the exact standard
 /// deviations, and the ratio of the widths.
-pub fn differences<'a>(
-    names: &[String],
-    exact: impl Iterator<Item = &'a Weighted> + Clone,
-    flow: ArrayView3<'_, f64>,
-) {
+pub fn differences<'a>(names: &[String], exact: impl Iterator<Item = &'a Weighted> + Clone, flow: ArrayView3<'_, f64>) {
     println!("  parameter   median difference [sigma]   width ratio");
     println!("              mean    rms                 mean   rms about it");
     for (p, name) in names.iter().enumerate() {
@@ -103,9 +89,7 @@ pub fn differences<'a>(
         let (shift, shift_scatter) = mean_and_scatter(&shifts);
         let (ratio, ratio_scatter) = mean_and_scatter(&ratios);
         let shift_rms = shift.hypot(shift_scatter);
-        println!(
-            "  {name:9}   {shift:+.3}  {shift_rms:.3}               {ratio:.3}  {ratio_scatter:.3}"
-        );
+        println!("  {name:9}   {shift:+.3}  {shift_rms:.3}               {ratio:.3}  {ratio_scatter:.3}");
     }
 }
 

@@ -41,10 +41,6 @@ pub trait Family<T: Real>: Debug {
     ///
     /// # Errors
     /// [`Error::Parameter`] that names the setting or width that cannot be.
-    fn build(
-        &self,
-        scope: &mut Scope<'_>,
-        dim: usize,
-        context: usize,
-    ) -> Result<Box<dyn ConditionalDensity<T>>, Error>;
+    fn build(&self, scope: &mut Scope<'_>, dim: usize, context: usize)
+    -> Result<Box<dyn ConditionalDensity<T>>, Error>;
 }

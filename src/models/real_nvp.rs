@@ -31,10 +31,9 @@ impl Split {
     fn columns(self, layer: usize, dim: usize) -> (Vec<usize>, Vec<usize>) {
         let mut order: Vec<usize> = match self {
             Self::Halves => (0..dim).collect(),
-            Self::Permuted(seed) => permutation(dim as u32, seed, layer as u64 / 2)
-                .into_iter()
-                .map(|c| c as usize)
-                .collect(),
+            Self::Permuted(seed) => {
+                permutation(dim as u32, seed, layer as u64 / 2).into_iter().map(|c| c as usize).collect()
+            }
         };
         let mut upper = order.split_off(dim / 2);
         order.sort_unstable();
@@ -61,13 +60,7 @@ pub struct RealNvp {
 
 impl Default for RealNvp {
     fn default() -> Self {
-        Self {
-            layers: 8,
-            hidden: vec![64, 64],
-            activation: Activation::Silu,
-            clamp: 2.0,
-            split: Split::Permuted(0),
-        }
+        Self { layers: 8, hidden: vec![64, 64], activation: Activation::Silu, clamp: 2.0, split: Split::Permuted(0) }
     }
 }
 
@@ -76,34 +69,21 @@ impl RealNvp {
     ///
     /// # Errors
     /// [`Error::Parameter`] if there is no layer, `dim` or `context` is 0, or `clamp` is not positive.
-    pub fn flow(
-        &self,
-        scope: &mut Scope<'_>,
-        dim: usize,
-        context: usize,
-    ) -> Result<RealNvpFlow, Error> {
+    pub fn flow(&self, scope: &mut Scope<'_>, dim: usize, context: usize) -> Result<RealNvpFlow, Error> {
         for (name, value) in [("layers", self.layers), ("dim", dim), ("context", context)] {
             if value == 0 {
                 return Err(Error::parameter(name, "0 must be at least 1"));
             }
         }
         if !(self.clamp > 0.0 && self.clamp.is_finite()) {
-            return Err(Error::parameter(
-                "clamp",
-                format!("{} must be positive and finite", self.clamp),
-            ));
+            return Err(Error::parameter("clamp", format!("{} must be positive and finite", self.clamp)));
         }
         let mut layers = Vec::with_capacity(self.layers);
         for l in 0..self.layers {
             let (identity, transformed) = self.split.columns(l, dim);
             let (inputs, outputs) = (identity.len() + context, 2 * transformed.len());
-            let conditioner = Mlp::starting_at_zero(
-                &mut scope.scope(l),
-                inputs,
-                &self.hidden,
-                outputs,
-                self.activation,
-            )?;
+            let conditioner =
+                Mlp::starting_at_zero(&mut scope.scope(l), inputs, &self.hidden, outputs, self.activation)?;
             layers.push(Layer { identity, transformed, conditioner });
         }
         Ok(RealNvpFlow { dim, context, clamp: self.clamp, layers })
@@ -153,10 +133,7 @@ impl RealNvpFlow {
         for (what, var, width) in [("value", value, self.dim), ("context", x, self.context)] {
             let found = graph.cols(var)?;
             if found != width {
-                return Err(Error::shape(
-                    "real_nvp",
-                    format!("the {what} has {found} columns, expected {width}"),
-                ));
+                return Err(Error::shape("real_nvp", format!("the {what} has {found} columns, expected {width}")));
             }
         }
         let mut state = (value, graph.constant(0.0, 1)?);
@@ -167,8 +144,7 @@ impl RealNvpFlow {
             }
             inputs.push(x);
             let raw = layer.conditioner.forward(graph, &inputs)?;
-            state =
-                graph.coupling(state.0, raw, state.1, &layer.transformed, self.clamp, direction)?;
+            state = graph.coupling(state.0, raw, state.1, &layer.transformed, self.clamp, direction)?;
             Ok(())
         };
         match direction {

@@ -24,12 +24,7 @@ impl Linear {
     ///
     /// # Errors
     /// As [`Linear::new`].
-    pub fn with_init(
-        scope: &mut Scope<'_>,
-        inputs: usize,
-        outputs: usize,
-        init: Init,
-    ) -> Result<Self, Error> {
+    pub fn with_init(scope: &mut Scope<'_>, inputs: usize, outputs: usize, init: Init) -> Result<Self, Error> {
         let weight = scope.param("weight", inputs, outputs, init)?;
         let bias = scope.param("bias", 1, outputs, init)?;
         Ok(Self { weight, bias })
@@ -39,12 +34,7 @@ impl Linear {
     ///
     /// # Errors
     /// [`Error::Shape`] if the widths do not fit.
-    pub fn forward<T: Real>(
-        &self,
-        graph: &mut Graph<T>,
-        x: &[Var],
-        f: Activation,
-    ) -> Result<Var, Error> {
+    pub fn forward<T: Real>(&self, graph: &mut Graph<T>, x: &[Var], f: Activation) -> Result<Var, Error> {
         graph.linear(x, self.weight, Some(self.bias), f)
     }
 

@@ -18,15 +18,9 @@ impl ResidualBlock {
     ///
     /// # Errors
     /// [`Error::Parameter`] if a width is 0 or a name is taken.
-    pub fn new(
-        scope: &mut Scope<'_>,
-        width: usize,
-        hidden: usize,
-        activation: Activation,
-    ) -> Result<Self, Error> {
+    pub fn new(scope: &mut Scope<'_>, width: usize, hidden: usize, activation: Activation) -> Result<Self, Error> {
         let inner = Linear::new(&mut scope.scope("inner"), width, hidden)?;
-        let outer =
-            Linear::with_init(&mut scope.scope("outer"), hidden, width, Init::Constant(0.0))?;
+        let outer = Linear::with_init(&mut scope.scope("outer"), hidden, width, Init::Constant(0.0))?;
         Ok(Self { inner, outer, activation })
     }
 

@@ -120,7 +120,7 @@ impl<T: Real> Op<T> for Coupling<T> {
         let (scale, slope) = tile.saved.split_at(tile.rows * b);
         let [dy, dl] = &mut *tile.output_adjoints else { return };
         let [dx, draw, dl_in] = &mut *tile.input_adjoints else { return };
-        // The value that e^{+-s} multiplies in ds: x e^s = d y/d s forward, y = -d y/d s in the inverse.
+        // dy/ds is x e^s forward and -y in the inverse.
         let (values, sign) = match self.direction {
             Direction::Forward => (tile.inputs[0], T::ONE),
             Direction::Inverse => (tile.outputs[0], -T::ONE),

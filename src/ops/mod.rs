@@ -56,10 +56,7 @@ impl<T: Real> Case<T> {
     pub fn new(
         name: &'static str,
         inputs: &[usize],
-        build: impl Fn(&mut Graph<T>, &[Var], &[Param]) -> Result<Vec<Var>, Error>
-        + Send
-        + Sync
-        + 'static,
+        build: impl Fn(&mut Graph<T>, &[Var], &[Param]) -> Result<Vec<Var>, Error> + Send + Sync + 'static,
     ) -> Self {
         let (inputs, build) = (inputs.to_vec(), Box::new(build));
         Self { name, inputs, params: Vec::new(), domain: Domain::Real, build }

@@ -103,12 +103,8 @@ pub(super) fn compile<T: Real>(graph: &Graph<T>, request: &Request) -> Result<Pr
 }
 
 fn check<T: Real>(graph: &Graph<T>, request: &Request) -> Result<(), Error> {
-    if request.outputs.is_empty()
-        || request.outputs.len() > MAX_ARITY
-        || request.inputs.len() > MAX_ARITY
-    {
-        let why =
-            format!("asks for {} outputs; 1 to {MAX_ARITY} are possible", request.outputs.len());
+    if request.outputs.is_empty() || request.outputs.len() > MAX_ARITY || request.inputs.len() > MAX_ARITY {
+        let why = format!("asks for {} outputs; 1 to {MAX_ARITY} are possible", request.outputs.len());
         return Err(Error::shape("compile", why));
     }
     for &var in request.outputs.iter().chain(&request.inputs) {
@@ -167,15 +163,13 @@ impl<T: Real> Compiler<'_, T> {
         let feeds = self.feeds();
         let forward = self.forward();
         let outputs = self.request.outputs.iter().map(|&v| self.value(v, end)).collect();
-        let (mut seeds, mut backward) =
-            (vec![Target::Skip; self.request.outputs.len()], Vec::new());
+        let (mut seeds, mut backward) = (vec![Target::Skip; self.request.outputs.len()], Vec::new());
         if self.request.wants_gradients() {
             seeds = self.request.outputs.iter().map(|&v| self.contribute(v, end)).collect();
             backward = self.backward(&forward, end);
         }
         let last = 2 * end;
-        let input_gradients =
-            self.request.inputs.iter().map(|&v| self.input_gradient(v, last)).collect();
+        let input_gradients = self.request.inputs.iter().map(|&v| self.input_gradient(v, last)).collect();
         let (slots, width) = place(&self.buffers);
         let params = self.nodes.iter().flat_map(|n| n.op.params()).map(|p| p.range().end);
         Program {
@@ -230,9 +224,7 @@ impl<T: Real> Compiler<'_, T> {
     }
 
     fn feeds(&mut self) -> Vec<Fed> {
-        let used = |var: &Var| {
-            self.request.outputs.contains(var) || self.nodes.iter().any(|n| n.inputs.contains(var))
-        };
+        let used = |var: &Var| self.request.outputs.contains(var) || self.nodes.iter().any(|n| n.inputs.contains(var));
         let used: Vec<bool> = self.graph.inputs.iter().map(|(_, var)| used(var)).collect();
         let inputs = self.graph.inputs.iter().zip(used);
         inputs
@@ -263,8 +255,7 @@ impl<T: Real> Compiler<'_, T> {
     fn backward(&mut self, forward: &[Replay<T>], end: usize) -> Vec<Reverse> {
         let mut backward = Vec::new();
         for (of, step) in forward.iter().enumerate().rev() {
-            let reached =
-                |v: &Var| self.differentiated[v.index()] && self.adjoints[v.index()].is_some();
+            let reached = |v: &Var| self.differentiated[v.index()] && self.adjoints[v.index()].is_some();
             if step.node.outputs.iter().any(reached) {
                 let time = end + forward.len() - of;
                 backward.push(self.reverse(of, step, time));

@@ -12,11 +12,7 @@ impl<T: Real> fmt::Display for Plan<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let p = &self.program;
         let unshared: usize = p.slots.iter().map(|s| s.cols).sum();
-        writeln!(
-            f,
-            "plan: tiles of {} rows, {} elements a row ({unshared} unshared)",
-            self.tile, p.width
-        )?;
+        writeln!(f, "plan: tiles of {} rows, {} elements a row ({unshared} unshared)", self.tile, p.width)?;
         for fed in &p.feeds {
             writeln!(f, "  feed     {} [{}]", fed.name, fed.cols)?;
         }
@@ -27,13 +23,7 @@ impl<T: Real> fmt::Display for Plan<T> {
 
 impl<T: Real> Plan<T> {
     fn forward_line(&self, f: &mut fmt::Formatter<'_>, step: &Replay<T>) -> fmt::Result {
-        write!(
-            f,
-            "  forward  {} = {}({})",
-            vars(&step.node.outputs),
-            step.node.op.name(),
-            vars(&step.node.inputs)
-        )?;
+        write!(f, "  forward  {} = {}({})", vars(&step.node.outputs), step.node.op.name(), vars(&step.node.inputs))?;
         params(f, &*step.node.op)?;
         write!(f, " ->")?;
         step.outputs.iter().try_for_each(|&buffer| self.slot(f, buffer))?;

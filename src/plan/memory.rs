@@ -24,11 +24,8 @@ pub(super) fn place(buffers: &[Lifetime]) -> (Vec<Slot>, usize) {
     let mut slots = vec![Slot { offset: 0, cols: 0 }; buffers.len()];
     let mut placed: Vec<usize> = Vec::new();
     for i in order {
-        let mut neighbours: Vec<Slot> = placed
-            .iter()
-            .filter(|&&j| overlap(&buffers[i], &buffers[j]))
-            .map(|&j| slots[j])
-            .collect();
+        let mut neighbours: Vec<Slot> =
+            placed.iter().filter(|&&j| overlap(&buffers[i], &buffers[j])).map(|&j| slots[j]).collect();
         neighbours.sort_by_key(|s| s.offset);
         slots[i] = Slot { offset: lowest_gap(&neighbours, buffers[i].cols), cols: buffers[i].cols };
         placed.push(i);
@@ -83,8 +80,7 @@ mod tests {
 
     #[test]
     fn a_chain_needs_two_slots() {
-        let chain: Vec<Lifetime> =
-            (0..10).map(|i| Lifetime { cols: 8, first: i, last: i + 1 }).collect();
+        let chain: Vec<Lifetime> = (0..10).map(|i| Lifetime { cols: 8, first: i, last: i + 1 }).collect();
         assert_eq!(place(&chain).1, 16);
     }
 }

@@ -53,9 +53,7 @@ impl Request {
     }
 
     fn trains(&self, param: Range<usize>) -> bool {
-        self.params
-            .as_ref()
-            .is_some_and(|range| range.start <= param.start && param.end <= range.end)
+        self.params.as_ref().is_some_and(|range| range.start <= param.start && param.end <= range.end)
     }
 }
 
@@ -73,18 +71,13 @@ pub enum Feed<'a, T> {
 impl<T: Real> Feed<'_, T> {
     fn check(&self, rows: usize, cols: usize) -> Result<(), Error> {
         match *self {
-            Self::Rows(table) => {
-                check_length("fed elements (rows x columns)", rows * cols, table.len())
-            }
+            Self::Rows(table) => check_length("fed elements (rows x columns)", rows * cols, table.len()),
             Self::Repeat(row) => check_length("fed elements of the repeated row", cols, row.len()),
             Self::Gather(table, index) => {
                 check_length("indices of gathered rows", rows, index.len())?;
                 let table_rows = table.len() / cols;
                 match index.iter().find(|&&i| i as usize >= table_rows) {
-                    Some(i) => Err(Error::shape(
-                        "gather",
-                        format!("row {i} of a table with {table_rows} rows"),
-                    )),
+                    Some(i) => Err(Error::shape("gather", format!("row {i} of a table with {table_rows} rows"))),
                     None => Ok(()),
                 }
             }
@@ -168,8 +161,7 @@ impl<T: Real> Graph<T> {
         let program = compile(self, request)?;
         let tile = tile_rows(size_of::<T>() * program.width);
         // Lanes that sum a gradient are part of the result; others only share the work.
-        let lanes =
-            if program.trained.is_empty() { device.pool().threads() } else { GRADIENT_LANES };
+        let lanes = if program.trained.is_empty() { device.pool().threads() } else { GRADIENT_LANES };
         let lanes = (0..lanes).map(|_| Lane::new(&program, tile)).collect();
         Ok(Plan { program, tile, lanes, tile_sums: Vec::new(), pool: device.pool().clone() })
     }
@@ -219,11 +211,7 @@ impl<T: Real> Plan<T> {
             let why = "needs a plan with one output of one column and with parameter gradients";
             return Err(Error::shape("mean_and_gradient", why));
         }
-        check_length(
-            "gradient elements",
-            self.program.trained.end,
-            store.grads.len().min(self.program.trained.end),
-        )?;
+        check_length("gradient elements", self.program.trained.end, store.grads.len().min(self.program.trained.end))?;
         self.run(store.weights(Weights::Raw), rows, feeds, Some(Seed::Mean), &mut [], &mut [])?;
         self.add_lanes(rows, &mut store.grads[self.program.trained.clone()]);
         Ok(self.mean_of_first(rows))
@@ -233,46 +221,20 @@ impl<T: Real> Plan<T> {
     ///
     /// # Errors
     /// As [`Plan::forward`].
-    pub fn vjp(
-        &mut self,
-        params: &[T],
-        rows: usize,
-        feeds: &[Feed<'_, T>],
-        vjp: &mut Vjp<'_, T>,
-    ) -> Result<(), Error> {
+    pub fn vjp(&mut self, params: &[T], rows: usize, feeds: &[Feed<'_, T>], vjp: &mut Vjp<'_, T>) -> Result<(), Error> {
         if !vjp.outputs.is_empty() {
             self.check_outputs(rows, vjp.outputs)?;
         }
         check_length("seeds (one for each output)", self.program.outputs.len(), vjp.seeds.len())?;
         for (&buffer, seed) in self.program.outputs.iter().zip(vjp.seeds) {
-            check_length(
-                "seed elements (rows x columns)",
-                rows * self.program.slots[buffer].cols,
-                seed.len(),
-            )?;
+            check_length("seed elements (rows x columns)", rows * self.program.slots[buffer].cols, seed.len())?;
         }
-        check_length(
-            "input gradients",
-            self.program.input_gradients.len(),
-            vjp.input_gradients.len(),
-        )?;
-        for (&(cols, _), gradient) in self.program.input_gradients.iter().zip(&*vjp.input_gradients)
-        {
+        check_length("input gradients", self.program.input_gradients.len(), vjp.input_gradients.len())?;
+        for (&(cols, _), gradient) in self.program.input_gradients.iter().zip(&*vjp.input_gradients) {
             check_length("input gradient elements (rows x columns)", rows * cols, gradient.len())?;
         }
-        check_length(
-            "parameter gradient elements",
-            self.program.trained.len(),
-            vjp.parameter_gradient.len(),
-        )?;
-        self.run(
-            params,
-            rows,
-            feeds,
-            Some(Seed::Given(vjp.seeds)),
-            vjp.outputs,
-            vjp.input_gradients,
-        )?;
+        check_length("parameter gradient elements", self.program.trained.len(), vjp.parameter_gradient.len())?;
+        self.run(params, rows, feeds, Some(Seed::Given(vjp.seeds)), vjp.outputs, vjp.input_gradients)?;
         self.add_lanes(rows, vjp.parameter_gradient);
         Ok(())
     }
@@ -280,11 +242,7 @@ impl<T: Real> Plan<T> {
     fn check_outputs(&self, rows: usize, outputs: &[&mut [T]]) -> Result<(), Error> {
         check_length("outputs", self.program.outputs.len(), outputs.len())?;
         for (&buffer, out) in self.program.outputs.iter().zip(outputs) {
-            check_length(
-                "output elements (rows x columns)",
-                rows * self.program.slots[buffer].cols,
-                out.len(),
-            )?;
+            check_length("output elements (rows x columns)", rows * self.program.slots[buffer].cols, out.len())?;
         }
         Ok(())
     }
@@ -307,14 +265,12 @@ impl<T: Real> Plan<T> {
         check_length("parameters", program.params, params.len().min(program.params))?;
         check_length("feeds (one for each input of the graph)", program.feeds.len(), feeds.len())?;
         for (fed, feed) in program.feeds.iter().zip(feeds) {
-            feed.check(rows, fed.cols).map_err(|e| {
-                Error::shape("feed", format!("input `{}` of {} columns: {e}", fed.name, fed.cols))
-            })?;
+            feed.check(rows, fed.cols)
+                .map_err(|e| Error::shape("feed", format!("input `{}` of {} columns: {e}", fed.name, fed.cols)))?;
         }
         let (output_count, gradient_count) = (outputs.len(), input_gradients.len());
         let (outputs, input_gradients) = (shared(outputs), shared(input_gradients));
-        let (outputs, input_gradients) =
-            (&outputs[..output_count], &input_gradients[..gradient_count]);
+        let (outputs, input_gradients) = (&outputs[..output_count], &input_gradients[..gradient_count]);
         let call = Call { params, rows, feeds, seed, outputs, input_gradients };
 
         let (tile, tiles, lanes) = (self.tile, self.tiles(rows), self.lanes.len());
@@ -355,11 +311,7 @@ impl<T: Real> Plan<T> {
             for lane in used {
                 wide(
                     #[inline(always)]
-                    || {
-                        sum.iter_mut()
-                            .zip(&lane.gradient[range.clone()])
-                            .for_each(|(sum, &g)| *sum += g)
-                    },
+                    || sum.iter_mut().zip(&lane.gradient[range.clone()]).for_each(|(sum, &g)| *sum += g),
                 );
             }
         });
@@ -367,11 +319,7 @@ impl<T: Real> Plan<T> {
 }
 
 fn check_some_rows(rows: usize) -> Result<(), Error> {
-    if rows == 0 {
-        Err(Error::Length { what: "rows of a batch", expected: 1, found: 0 })
-    } else {
-        Ok(())
-    }
+    if rows == 0 { Err(Error::Length { what: "rows of a batch", expected: 1, found: 0 }) } else { Ok(()) }
 }
 
 /// The slices in a form that tiles can share.

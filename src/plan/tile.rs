@@ -80,12 +80,7 @@ pub(super) struct Tile<'a, T> {
 }
 
 impl<'a, T: Real> Tile<'a, T> {
-    pub fn new(
-        program: &'a Program<T>,
-        lane: &'a mut Lane<T>,
-        capacity: usize,
-        rows: Range<usize>,
-    ) -> Self {
+    pub fn new(program: &'a Program<T>, lane: &'a mut Lane<T>, capacity: usize, rows: Range<usize>) -> Self {
         let Lane { workspace, gradient, scratch } = lane;
         let workspace = Disjoint::new(workspace);
         let memory = Memory { workspace, slots: &program.slots, capacity, rows: rows.len() };
@@ -173,8 +168,7 @@ impl<'a, T: Real> Tile<'a, T> {
     }
 
     fn store_input_gradients(&mut self, call: &Call<'_, T>) {
-        for (&(cols, buffer), out) in self.program.input_gradients.iter().zip(call.input_gradients)
-        {
+        for (&(cols, buffer), out) in self.program.input_gradients.iter().zip(call.input_gradients) {
             self.copy_out(buffer, cols, out);
         }
     }
@@ -189,9 +183,7 @@ impl<'a, T: Real> Tile<'a, T> {
             match (seed, target) {
                 (Seed::Mean, _) => adjoint.fill(T::from_f64(1.0 / batch as f64)),
                 (Seed::Given(seeds), Target::Set(_)) => adjoint.copy_from_slice(&seeds[i][rows]),
-                (Seed::Given(seeds), _) => {
-                    adjoint.iter_mut().zip(&seeds[i][rows]).for_each(|(a, &s)| *a += s)
-                }
+                (Seed::Given(seeds), _) => adjoint.iter_mut().zip(&seeds[i][rows]).for_each(|(a, &s)| *a += s),
             }
         }
     }

@@ -12,10 +12,7 @@ use std::collections::BTreeMap;
 ///
 /// Nearest-node counting would move each draw by up to half a cell; this keeps the mean exactly.
 /// Draws outside the unit square are left out, so the sum of the result is the mass inside.
-pub(super) fn bin(
-    (rows, columns): (usize, usize),
-    draws: impl Iterator<Item = ([f64; 2], f64)>,
-) -> Array2<f64> {
+pub(super) fn bin((rows, columns): (usize, usize), draws: impl Iterator<Item = ([f64; 2], f64)>) -> Array2<f64> {
     // The node below a coordinate, and how far on the way to the next one it lies.
     let split = |u: f64, nodes: usize| {
         let at = u * (nodes - 1) as f64;
@@ -96,12 +93,8 @@ impl Density {
     /// Nodes are taken from the densest down; at a node's own density half its mass is counted, and
     /// between nodes the level is interpolated. Zero when the panel holds less mass than asked for.
     pub fn level(&self, part: f64) -> f64 {
-        let mut nodes: Vec<(f64, f64)> = self
-            .value
-            .iter()
-            .zip(&self.area)
-            .map(|(&value, &area)| (value, value * area))
-            .collect();
+        let mut nodes: Vec<(f64, f64)> =
+            self.value.iter().zip(&self.area).map(|(&value, &area)| (value, value * area)).collect();
         nodes.sort_by(|a, b| b.0.total_cmp(&a.0));
         let mut denser = 0.0;
         let mut last = (0.0, nodes.first().map_or(0.0, |node| node.0));
@@ -185,21 +178,13 @@ fn bell(variance: f64, nodes: usize) -> Vec<(isize, f64)> {
 }
 
 /// Adds `weight` times the field, moved up and right by the given numbers of nodes.
-fn add_shifted(
-    sum: &mut Array2<f64>,
-    field: ArrayView2<f64>,
-    (up, right): (isize, isize),
-    weight: f64,
-) {
+fn add_shifted(sum: &mut Array2<f64>, field: ArrayView2<f64>, (up, right): (isize, isize), weight: f64) {
     let (rows, columns) = (sum.nrows() as isize, sum.ncols() as isize);
     if weight == 0.0 || up.abs() >= rows || right.abs() >= columns {
         return;
     }
     // The nodes that stay on the lattice: where they come from, and where they go.
-    let (from, to) = (
-        |d: isize, n: isize| (-d).max(0)..n - d.max(0),
-        |d: isize, n: isize| d.max(0)..n + d.min(0),
-    );
+    let (from, to) = (|d: isize, n: isize| (-d).max(0)..n - d.max(0), |d: isize, n: isize| d.max(0)..n + d.min(0));
     let part = field.slice_move(s![from(up, rows), from(right, columns)]);
     sum.slice_mut(s![to(up, rows), to(right, columns)]).scaled_add(weight, &part);
 }
@@ -267,11 +252,7 @@ pub(super) fn contours(field: ArrayView2<f64>, level: f64) -> Vec<Vec<[f64; 2]>>
 /// way round, so the winding number inside them is zero.
 pub(super) fn fill_outline(curves: &[Vec<[f64; 2]>]) -> Vec<[f64; 2]> {
     let anchor = curves.first().and_then(|curve| curve.first());
-    curves
-        .iter()
-        .flat_map(|curve| curve.iter().chain(curve.first()).chain(anchor))
-        .copied()
-        .collect()
+    curves.iter().flat_map(|curve| curve.iter().chain(curve.first()).chain(anchor)).copied().collect()
 }
 
 #[cfg(test)]
@@ -293,8 +274,7 @@ mod tests {
 
     /// A standard normal pair for every index, by Box and Muller from a golden-ratio sequence.
     fn normal(i: usize, n: usize) -> [f64; 2] {
-        let (u, angle) =
-            ((i as f64 + 0.5) / n as f64, TAU * (i as f64 * 0.618_033_988_749_894_9).fract());
+        let (u, angle) = ((i as f64 + 0.5) / n as f64, TAU * (i as f64 * 0.618_033_988_749_894_9).fract());
         let radius = (-2.0 * u.ln()).sqrt();
         [radius * angle.cos(), radius * angle.sin()]
     }
@@ -305,10 +285,7 @@ mod tests {
 
     fn enclosed_area(curves: &[Vec<[f64; 2]>]) -> f64 {
         let cross = |a: [f64; 2], b: [f64; 2]| 0.5 * (a[0] * b[1] - a[1] * b[0]);
-        curves
-            .iter()
-            .map(|c| (0..c.len()).map(|k| cross(c[k], c[(k + 1) % c.len()])).sum::<f64>())
-            .sum()
+        curves.iter().map(|c| (0..c.len()).map(|k| cross(c[k], c[(k + 1) % c.len()])).sum::<f64>()).sum()
     }
 
     #[test]
@@ -336,9 +313,7 @@ mod tests {
                 let radius = (x - 0.5).hypot(y - 0.5);
                 assert!((radius / expected - 1.0).abs() < 0.01, "{radius}, not {expected}");
             }
-            assert!(
-                (enclosed_area(&curves) / (0.5 * TAU * expected * expected) - 1.0).abs() < 0.02
-            );
+            assert!((enclosed_area(&curves) / (0.5 * TAU * expected * expected) - 1.0).abs() < 0.02);
         }
     }
 
@@ -347,10 +322,7 @@ mod tests {
         let (n, sigma, rho) = (20_000, 0.13, 0.95f64);
         let draws = (0..n).map(|i| {
             let [a, b] = normal(i, n);
-            (
-                [0.5 + sigma * a, 0.5 + sigma * (rho * a + (1.0 - rho * rho).sqrt() * b)],
-                1.0 / n as f64,
-            )
+            ([0.5 + sigma * a, 0.5 + sigma * (rho * a + (1.0 - rho * rho).sqrt() * b)], 1.0 / n as f64)
         });
         let density = Density::new(&bin((96, 96), draws), n as f64);
         for part in [0.68, 0.95] {
@@ -396,8 +368,7 @@ mod tests {
 
     #[test]
     fn binning_keeps_mass_and_mean_and_leaves_out_what_is_outside() {
-        let draws =
-            [([0.123, 0.9], 0.25), ([1.0, 1.0], 0.25), ([0.0, 0.0], 0.25), ([1.01, 0.5], 0.25)];
+        let draws = [([0.123, 0.9], 0.25), ([1.0, 1.0], 0.25), ([0.0, 0.0], 0.25), ([1.01, 0.5], 0.25)];
         let mass = bin((7, 5), draws.into_iter());
         assert!((mass.sum() - 0.75).abs() < 1e-15);
         let mean: f64 = mass.indexed_iter().map(|((_, c), m)| m * c as f64 / 4.0).sum();

@@ -230,9 +230,8 @@ impl<'a> Corner<'a> {
         let height = 0.92 / values.fold(f64::MIN_POSITIVE, |peak, &value| peak.max(value));
         for (k, density) in densities.iter().enumerate() {
             let nodes = density.value.iter().enumerate();
-            let curve: Vec<[f64; 2]> = nodes
-                .map(|(c, value)| [c as f64 / (NODES_1D - 1) as f64, value * height])
-                .collect();
+            let curve: Vec<[f64; 2]> =
+                nodes.map(|(c, value)| [c as f64 / (NODES_1D - 1) as f64, value * height]).collect();
             for (part, shade) in PARTS.into_iter().zip(SHADES).filter(|_| k == 0) {
                 for mut piece in pieces_above(&curve, density.level(part) * height) {
                     let (first, last) = (piece[0][0], piece[piece.len() - 1][0]);
@@ -320,8 +319,7 @@ impl Series<'_> {
         super::check_finite("weights", ArrayView1::from(weights).insert_axis(ndarray::Axis(1)))?;
         let largest = weights.iter().fold(0.0, |a: f64, &b| a.max(b));
         if largest <= 0.0 || weights.iter().any(|&weight| weight < 0.0) {
-            let why =
-                "has weights below zero or none above; they must be at least 0, and one above 0";
+            let why = "has weights below zero or none above; they must be at least 0, and one above 0";
             return Err(Error::parameter(&*self.name, why));
         }
         let total: f64 = weights.iter().map(|weight| weight / largest).sum();
@@ -335,11 +333,7 @@ fn effective(weights: &[f64]) -> f64 {
 }
 
 /// Weighted quantiles: each draw stands in the middle of its weight, with straight lines between.
-fn quantiles<const N: usize>(
-    column: ArrayView1<f64>,
-    weights: &[f64],
-    parts: [f64; N],
-) -> [f64; N] {
+fn quantiles<const N: usize>(column: ArrayView1<f64>, weights: &[f64], parts: [f64; N]) -> [f64; N] {
     let draws = column.into_iter().copied().zip(weights.iter().copied());
     let mut sorted: Vec<(f64, f64)> = draws.filter(|&(_, weight)| weight > 0.0).collect();
     sorted.sort_by(|a, b| a.0.total_cmp(&b.0));
@@ -510,8 +504,7 @@ mod tests {
         let one = draws(50, 1);
         assert_well_formed(&Corner::new(&["x"]).series("one", one.view()).svg().unwrap());
         let many = draws(60, 11);
-        let names: Vec<String> =
-            (0..11).map(|i| format!("a rather long name {i} [km/s]")).collect();
+        let names: Vec<String> = (0..11).map(|i| format!("a rather long name {i} [km/s]")).collect();
         assert_well_formed(&Corner::new(&names).series("many", many.view()).svg().unwrap());
     }
 
@@ -527,9 +520,7 @@ mod tests {
         parameter(Corner::new(&[""; 0]).series("s", good.view()), "names");
         parameter(corner(), "series");
         parameter(corner().series("s", good.view()).range(2, 0.0, 1.0), "range 2");
-        for (lo, hi) in
-            [(1.0, 1.0), (1.0, 0.0), (f64::NAN, 1.0), (0.0, f64::INFINITY), (-1e308, 1e308)]
-        {
+        for (lo, hi) in [(1.0, 1.0), (1.0, 0.0), (f64::NAN, 1.0), (0.0, f64::INFINITY), (-1e308, 1e308)] {
             parameter(corner().series("s", good.view()).range(1, lo, hi), "b");
         }
         let wide = array![[0.0, -1e308], [0.0, 1e308]];
@@ -538,9 +529,7 @@ mod tests {
         parameter(corner().weighted("s", good.view(), &signs), "s");
 
         let length = |corner: Corner, what: &str, expected: usize, found: usize| {
-            let Err(Error::Length { what: w, expected: e, found: f }) = corner.svg() else {
-                panic!("{what}")
-            };
+            let Err(Error::Length { what: w, expected: e, found: f }) = corner.svg() else { panic!("{what}") };
             assert_eq!((w, e, f), (what, expected, found));
         };
         length(corner().series("s", three.view()), "draws columns", 2, 3);

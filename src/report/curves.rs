@@ -56,12 +56,7 @@ pub fn pp_plot(
 /// [`Error::Length`] if the two differ in length or are empty, [`Error::NonFinite`] for the first
 /// value that is NaN or infinite, [`Error::Parameter`] for one outside 0..=1 or for levels that
 /// fall, [`Error::File`] if the file cannot be written.
-pub fn coverage_plot(
-    path: impl AsRef<Path>,
-    levels: &[f64],
-    coverage: &[f64],
-    band: f64,
-) -> Result<(), Error> {
+pub fn coverage_plot(path: impl AsRef<Path>, levels: &[f64], coverage: &[f64], band: f64) -> Result<(), Error> {
     check_curve("levels", levels)?;
     check_curve("coverage", coverage)?;
     check_length("coverage", levels.len(), coverage.len())?;
@@ -84,12 +79,7 @@ pub fn coverage_plot(
 /// [`Error::Length`] if the two differ in length or are empty, [`Error::NonFinite`] for the first
 /// loss that is NaN or infinite, [`Error::Parameter`] if there is no such best epoch or losses are
 /// too far apart to be subtracted, [`Error::File`] if the file cannot be written.
-pub fn loss_curves(
-    path: impl AsRef<Path>,
-    train: &[f64],
-    valid: &[f64],
-    best_epoch: usize,
-) -> Result<(), Error> {
+pub fn loss_curves(path: impl AsRef<Path>, train: &[f64], valid: &[f64], best_epoch: usize) -> Result<(), Error> {
     check_curve("training loss", train)?;
     check_curve("validation loss", valid)?;
     check_length("validation loss", train.len(), valid.len())?;
@@ -178,8 +168,7 @@ fn pp_svg(names: &[&str], pit: ArrayView2<f64>, band: f64) -> Result<String, Err
 fn coverage_svg(levels: &[f64], coverage: &[f64], band: f64) -> Result<String, Error> {
     let nominal = Axis::new("credibility level", 0.0, 1.0, SIDE)?;
     let actual = Axis::new("expected coverage", 0.0, 1.0, SIDE)?;
-    let frame =
-        Frame { left: LEFT, top: MARGIN, width: SIDE, height: SIDE, x: &nominal, y: &actual };
+    let frame = Frame { left: LEFT, top: MARGIN, width: SIDE, height: SIDE, x: &nominal, y: &actual };
     let size = [LEFT + SIDE + MARGIN, MARGIN + SIDE + BOTTOM];
     let curve: Vec<[f64; 2]> = levels.iter().zip(coverage).map(|(&x, &y)| [x, y]).collect();
     Ok(render(size, "Expected coverage of highest-density regions", |canvas| {
@@ -211,8 +200,7 @@ fn loss_svg(train: &[f64], valid: &[f64], best_epoch: usize) -> Result<String, E
         frame.guide(canvas, [best_epoch as f64, lo], [best_epoch as f64, hi]);
         for (k, losses) in [train, valid].into_iter().enumerate() {
             // Cut at the top: what lies above `hi` is what lies below -hi upside down.
-            let down: Vec<[f64; 2]> =
-                losses.iter().enumerate().map(|(e, y)| [e as f64 + 1.0, -y]).collect();
+            let down: Vec<[f64; 2]> = losses.iter().enumerate().map(|(e, y)| [e as f64 + 1.0, -y]).collect();
             for piece in pieces_above(&down, -hi) {
                 let line: Vec<Point> = piece.iter().map(|&[x, y]| frame.at(x, -y)).collect();
                 canvas.line(&line, colour(k), 1.5);
@@ -248,11 +236,7 @@ fn loss_range(train: &[f64], valid: &[f64]) -> (f64, f64) {
 /// Three decimals, or an exponent where they would not do.
 fn precise(value: f64) -> String {
     let size = value.abs();
-    if size != 0.0 && !(1e-3..1e6).contains(&size) {
-        format!("{value:.3e}")
-    } else {
-        signed(value, 3)
-    }
+    if size != 0.0 && !(1e-3..1e6).contains(&size) { format!("{value:.3e}") } else { signed(value, 3) }
 }
 
 /// A line of the legend: a stroke and its name.
@@ -292,13 +276,8 @@ mod tests {
         let of_colour = |line: &&str| line.starts_with("<polyline") && line.contains(colour);
         let number = |text: &str| text.parse::<f64>().unwrap() / 10.0;
         let point = |pair: &str| pair.split_once(',').map(|(x, y)| [number(x), number(y)]).unwrap();
-        let points = |line: &str| {
-            line.split("points=\"").nth(1).unwrap().split('"').next().unwrap().to_owned()
-        };
-        svg.lines()
-            .filter(of_colour)
-            .map(|l| points(l).split_whitespace().map(point).collect())
-            .collect()
+        let points = |line: &str| line.split("points=\"").nth(1).unwrap().split('"').next().unwrap().to_owned();
+        svg.lines().filter(of_colour).map(|l| points(l).split_whitespace().map(point).collect()).collect()
     }
 
     const BLUE: &str = "#0072B2";
@@ -337,11 +316,7 @@ mod tests {
         coverage_plot(&path, &[0.0, 0.25, 1.0], &[0.0, 0.5, 1.0], 0.1).unwrap();
         let svg = read_to_string(&path).unwrap();
         assert_well_formed(&svg);
-        let expected = [
-            [LEFT, MARGIN + SIDE],
-            [LEFT + SIDE / 4.0, MARGIN + SIDE / 2.0],
-            [LEFT + SIDE, MARGIN],
-        ];
+        let expected = [[LEFT, MARGIN + SIDE], [LEFT + SIDE / 4.0, MARGIN + SIDE / 2.0], [LEFT + SIDE, MARGIN]];
         assert_eq!(lines(&svg, BLUE), [expected.to_vec()]);
         for band in [0.0, 0.7, 1.0] {
             coverage_plot(&path, &[0.5], &[0.5], band).unwrap();

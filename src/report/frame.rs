@@ -27,8 +27,7 @@ impl Axis {
     pub fn new(name: impl Into<String>, lo: f64, hi: f64, length: f64) -> Result<Self, Error> {
         let width = hi - lo; // overflows for numbers near the largest there is
         if !(NARROWEST..f64::INFINITY).contains(&width) {
-            let why =
-                format!("it cannot be shown from {lo} to {hi}; a range goes up by a finite number");
+            let why = format!("it cannot be shown from {lo} to {hi}; a range goes up by a finite number");
             return Err(Error::parameter(name, why));
         }
         let most = (length / 36.0).clamp(2.0, 8.0);
@@ -110,10 +109,7 @@ pub(super) fn exponent(value: f64) -> i32 {
 fn round_step(step: f64) -> (f64, i32) {
     let place = exponent(step);
     let lead = step / 10f64.powi(place) * (1.0 - 1e-9);
-    [1.0, 2.0, 5.0]
-        .into_iter()
-        .find(|&digit| digit >= lead)
-        .map_or((1.0, place + 1), |digit| (digit, place))
+    [1.0, 2.0, 5.0].into_iter().find(|&digit| digit >= lead).map_or((1.0, place + 1), |digit| (digit, place))
 }
 
 /// The multiples of `step` from `lo` to `hi`.
@@ -248,10 +244,7 @@ mod tests {
         };
         assert_eq!(labels(-0.31, 0.33, 128.0).0, ["−0.2", "0.0", "0.2"]);
         assert_eq!(labels(0.0, 1.0, 300.0).0, ["0.0", "0.2", "0.4", "0.6", "0.8", "1.0"]);
-        assert_eq!(
-            labels(0.0, 3.2e6, 130.0),
-            (vec!["0".into(), "1".into(), "2".into(), "3".into()], "×10⁶".into())
-        );
+        assert_eq!(labels(0.0, 3.2e6, 130.0), (vec!["0".into(), "1".into(), "2".into(), "3".into()], "×10⁶".into()));
         assert_eq!(labels(1e-12, 3e-12, 90.0).1, "×10⁻¹²");
         assert_eq!(labels(1.0, 60.0, 400.0).0, ["10", "20", "30", "40", "50", "60"]);
     }
@@ -260,11 +253,10 @@ mod tests {
     fn labels_have_room_side_by_side_and_any_range_has_few_ticks() {
         let ends = [0.0f64, 1.0, -1.0, 1e-300, 1e300, -1e300, 12345.678, 1e16, 7.0];
         let widths = [1e-3, 0.1, 2.0, 3.7, 1e4, 1e299];
-        for (lo, width, length) in ends.iter().flat_map(|&lo| {
-            widths
-                .iter()
-                .flat_map(move |&w| [96.0, 128.0, 400.0].map(move |length| (lo, w, length)))
-        }) {
+        for (lo, width, length) in ends
+            .iter()
+            .flat_map(|&lo| widths.iter().flat_map(move |&w| [96.0, 128.0, 400.0].map(move |length| (lo, w, length))))
+        {
             let hi = lo + width;
             if hi == lo {
                 assert!(Axis::new("x", lo, hi, length).is_err());
@@ -283,10 +275,7 @@ mod tests {
     fn a_curve_is_cut_at_the_level() {
         let curve = [[0.0, 2.0], [1.0, 0.0], [2.0, 0.0], [3.0, 4.0], [4.0, 0.0]];
         let pieces = pieces_above(&curve, 1.0);
-        assert_eq!(
-            pieces,
-            [vec![[0.0, 2.0], [0.5, 1.0]], vec![[2.25, 1.0], [3.0, 4.0], [3.75, 1.0]]]
-        );
+        assert_eq!(pieces, [vec![[0.0, 2.0], [0.5, 1.0]], vec![[2.25, 1.0], [3.0, 4.0], [3.75, 1.0]]]);
         assert!(pieces_above(&curve, 4.0).is_empty());
         assert_eq!(pieces_above(&curve, -1.0), [curve.to_vec()]);
         assert!(pieces_above(&[], 0.0).is_empty());

@@ -55,16 +55,10 @@ mod tests {
     }
 
     fn assert_text(text: &str) {
-        assert!(
-            !text.chars().any(|c| c.is_control() && c != '\n'),
-            "control character in {text:?}"
-        );
+        assert!(!text.chars().any(|c| c.is_control() && c != '\n'), "control character in {text:?}");
         for (at, _) in text.match_indices('&') {
             let entity = text[at + 1..].split_once(';').expect("an entity ends").0;
-            assert!(
-                ["lt", "gt", "amp", "quot", "apos"].contains(&entity),
-                "unknown entity &{entity};"
-            );
+            assert!(["lt", "gt", "amp", "quot", "apos"].contains(&entity), "unknown entity &{entity};");
         }
     }
 
@@ -73,8 +67,7 @@ mod tests {
 
     impl Folder {
         pub(super) fn new(test: &str) -> Self {
-            let folder =
-                std::env::temp_dir().join(format!("retrodict-{test}-{}", std::process::id()));
+            let folder = std::env::temp_dir().join(format!("retrodict-{test}-{}", std::process::id()));
             std::fs::create_dir_all(&folder).unwrap();
             Self(folder)
         }

@@ -1,9 +1,7 @@
 //! The look of every plot: colours, fonts, and a canvas that puts lines, areas and text on an SVG
 //! page.
 
-use plotters::prelude::{
-    Color, DrawingBackend, IntoFont, RGBAColor, RGBColor, SVGBackend, TextStyle,
-};
+use plotters::prelude::{Color, DrawingBackend, IntoFont, RGBAColor, RGBColor, SVGBackend, TextStyle};
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use plotters::style::{FontTransform, ShapeStyle};
 
@@ -75,11 +73,7 @@ pub(super) struct Canvas<'a>(SVGBackend<'a>);
 
 impl Canvas<'_> {
     pub fn line(&mut self, points: &[Point], colour: impl Color, width: f64) {
-        let style = ShapeStyle {
-            color: colour.to_rgba(),
-            filled: false,
-            stroke_width: units(width) as u32,
-        };
+        let style = ShapeStyle { color: colour.to_rgba(), filled: false, stroke_width: units(width) as u32 };
         let _ = self.0.draw_path(points.iter().map(place), &style);
     }
 
@@ -116,8 +110,7 @@ impl Canvas<'_> {
         if font.upward {
             face = face.transform(FontTransform::Rotate270);
         }
-        let style =
-            TextStyle::from(face).color(&font.colour).pos(Pos::new(font.align, VPos::Center));
+        let style = TextStyle::from(face).color(&font.colour).pos(Pos::new(font.align, VPos::Center));
         let _ = self.0.draw_text(&text, &style, place(&at));
     }
 
@@ -140,20 +133,14 @@ impl Canvas<'_> {
 /// Splits at the space that leaves the shortest longer half.
 fn halves(text: &str) -> Vec<&str> {
     let longer = |(a, b): &(&str, &str)| a.chars().count().max(b.chars().count());
-    let split =
-        text.match_indices(' ').map(|(at, _)| (&text[..at], &text[at + 1..])).min_by_key(longer);
+    let split = text.match_indices(' ').map(|(at, _)| (&text[..at], &text[at + 1..])).min_by_key(longer);
     split.map_or(vec![text], |(a, b)| vec![a, b])
 }
 
 /// Draws a page of `width` by `height` pixels; `title` is its text for readers who cannot see it.
-pub(super) fn render(
-    [width, height]: [f64; 2],
-    title: &str,
-    draw: impl FnOnce(&mut Canvas),
-) -> String {
+pub(super) fn render([width, height]: [f64; 2], title: &str, draw: impl FnOnce(&mut Canvas)) -> String {
     let mut svg = String::new();
-    let mut canvas =
-        Canvas(SVGBackend::with_string(&mut svg, (units(width) as u32, units(height) as u32)));
+    let mut canvas = Canvas(SVGBackend::with_string(&mut svg, (units(width) as u32, units(height) as u32)));
     canvas.rectangle([0.0, 0.0], [width, height], RGBColor(255, 255, 255));
     draw(&mut canvas);
     let _ = canvas.0.present();

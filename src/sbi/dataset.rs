@@ -87,26 +87,13 @@ impl<T: Real> Dataset<T> {
         }
         let theta_scale = Standardise::fit(&training, dim, |i, j| reals[i * dim + j])?;
         let x_scale = Standardise::fit(&training, x.ncols(), |i, j| x[(rows[i], j)])?;
-        let theta = reals
-            .iter()
-            .enumerate()
-            .map(|(i, &u)| T::from_f64(theta_scale.forward(i % dim, u)))
-            .collect();
+        let theta = reals.iter().enumerate().map(|(i, &u)| T::from_f64(theta_scale.forward(i % dim, u))).collect();
         let x = rows
             .iter()
             .flat_map(|&r| x.row(r).to_vec().into_iter().enumerate())
             .map(|(j, v)| T::from_f64(x_scale.forward(j, v)))
             .collect();
-        Ok(Self {
-            support: support.clone(),
-            theta_scale,
-            x_scale,
-            theta,
-            x,
-            training,
-            validation,
-            dropped,
-        })
+        Ok(Self { support: support.clone(), theta_scale, x_scale, theta, x, training, validation, dropped })
     }
 
     /// Number of rows, for training and validation together.
@@ -140,16 +127,12 @@ impl<T: Real> Dataset<T> {
 }
 
 /// The rows in which everything is finite.
-fn finite_rows(
-    theta: ArrayView2<'_, f64>,
-    x: ArrayView2<'_, f64>,
-    policy: NonFinite,
-) -> Result<Vec<usize>, Error> {
+fn finite_rows(theta: ArrayView2<'_, f64>, x: ArrayView2<'_, f64>, policy: NonFinite) -> Result<Vec<usize>, Error> {
     let mut rows = Vec::with_capacity(theta.nrows());
     for row in 0..theta.nrows() {
-        let bad = [("theta", theta), ("x", x)].into_iter().find_map(|(what, table)| {
-            Some((what, table.row(row).iter().position(|v| !v.is_finite())?))
-        });
+        let bad = [("theta", theta), ("x", x)]
+            .into_iter()
+            .find_map(|(what, table)| Some((what, table.row(row).iter().position(|v| !v.is_finite())?)));
         match (bad, policy) {
             (None, _) => rows.push(row),
             (Some(_), NonFinite::Drop) => {}
@@ -165,17 +148,11 @@ fn finite_rows(
 fn split(rows: usize, holdout: Holdout) -> Result<(Vec<u32>, Vec<u32>), Error> {
     let (Holdout::Random(fraction, _) | Holdout::Last(fraction)) = holdout;
     if !(fraction > 0.0 && fraction < 1.0) {
-        return Err(Error::parameter(
-            "holdout",
-            format!("the fraction {fraction} must lie between 0 and 1"),
-        ));
+        return Err(Error::parameter("holdout", format!("the fraction {fraction} must lie between 0 and 1")));
     }
     check_length("finite simulations (one to train on, one to validate on)", rows.max(2), rows)?;
     if u32::try_from(rows).is_err() {
-        return Err(Error::parameter(
-            "rows",
-            format!("{rows} simulations; at most {} are possible", u32::MAX),
-        ));
+        return Err(Error::parameter("rows", format!("{rows} simulations; at most {} are possible", u32::MAX)));
     }
     let held = ((rows as f64 * fraction).round() as usize).clamp(1, rows - 1);
     let mut order = match holdout {

@@ -46,11 +46,7 @@ impl<F> Npe<F> {
     ///
     /// # Errors
     /// What [`Npe::fit_with`] says.
-    pub fn fit<T: Real>(
-        &self,
-        device: &Device,
-        data: &Dataset<T>,
-    ) -> Result<(Posterior<T>, History), Error>
+    pub fn fit<T: Real>(&self, device: &Device, data: &Dataset<T>) -> Result<(Posterior<T>, History), Error>
     where
         F: Family<T>,
     {

@@ -73,12 +73,7 @@ impl<T: Real> Posterior<T> {
     ///
     /// # Errors
     /// [`Error::Length`] or [`Error::NonFinite`] if the observation cannot be one.
-    pub fn sample(
-        &self,
-        x: ArrayView1<'_, f64>,
-        draws: usize,
-        seed: u64,
-    ) -> Result<Array2<f64>, Error> {
+    pub fn sample(&self, x: ArrayView1<'_, f64>, draws: usize, seed: u64) -> Result<Array2<f64>, Error> {
         let many = self.sample_many(x.insert_axis(ndarray::Axis(0)), draws, seed)?;
         Ok(many.index_axis_move(ndarray::Axis(0), 0))
     }
@@ -87,12 +82,7 @@ impl<T: Real> Posterior<T> {
     ///
     /// # Errors
     /// As [`Posterior::sample`], naming the row.
-    pub fn sample_many(
-        &self,
-        x: ArrayView2<'_, f64>,
-        draws: usize,
-        seed: u64,
-    ) -> Result<Array3<f64>, Error> {
+    pub fn sample_many(&self, x: ArrayView2<'_, f64>, draws: usize, seed: u64) -> Result<Array3<f64>, Error> {
         let mut sampler = Sampler::new(self, x, draws, seed)?;
         let (rows, dim) = (x.nrows() * draws, self.support.dim());
         let mut theta = vec![0.0; rows * dim];
@@ -132,10 +122,7 @@ impl<T: Real> Posterior<T> {
             }
             for i in 0..count {
                 let rows = &theta[i * draws * dim..(i + 1) * draws * dim];
-                each(
-                    first + i,
-                    ArrayView2::from_shape((draws, dim), rows).expect("draws * dim numbers"),
-                );
+                each(first + i, ArrayView2::from_shape((draws, dim), rows).expect("draws * dim numbers"));
             }
             progress.advance(count);
         }
@@ -146,11 +133,7 @@ impl<T: Real> Posterior<T> {
     ///
     /// # Errors
     /// [`Error::Length`] if a width is wrong, [`Error::NonFinite`] if a number is not finite.
-    pub fn log_prob(
-        &self,
-        theta: ArrayView2<'_, f64>,
-        x: ArrayView1<'_, f64>,
-    ) -> Result<Array1<f64>, Error> {
+    pub fn log_prob(&self, theta: ArrayView2<'_, f64>, x: ArrayView1<'_, f64>) -> Result<Array1<f64>, Error> {
         self.log_prob_of_pairs(theta, x.insert_axis(ndarray::Axis(0)), |_| 0)
     }
 
@@ -158,11 +141,7 @@ impl<T: Real> Posterior<T> {
     ///
     /// # Errors
     /// As [`Posterior::log_prob`], and [`Error::Length`] if the tables differ in length.
-    pub fn log_prob_many(
-        &self,
-        theta: ArrayView2<'_, f64>,
-        x: ArrayView2<'_, f64>,
-    ) -> Result<Array1<f64>, Error> {
+    pub fn log_prob_many(&self, theta: ArrayView2<'_, f64>, x: ArrayView2<'_, f64>) -> Result<Array1<f64>, Error> {
         check_length("x rows (one for each row of theta)", theta.nrows(), x.nrows())?;
         self.log_prob_of_pairs(theta, x, |i| i)
     }
@@ -189,9 +168,7 @@ impl<T: Real> Posterior<T> {
             let ln_dets = self.to_learned(theta.slice(ndarray::s![rows.clone(), ..]), &mut z);
             let feeds = [Feed::Rows(&z), Feed::Gather(&x, &index)];
             plan.forward(self.weights(), rows.len(), &feeds, &mut [&mut log_q])?;
-            for ((out, q), ln_det) in
-                result.slice_mut(ndarray::s![rows]).iter_mut().zip(&log_q).zip(ln_dets)
-            {
+            for ((out, q), ln_det) in result.slice_mut(ndarray::s![rows]).iter_mut().zip(&log_q).zip(ln_dets) {
                 *out = if ln_det == f64::NEG_INFINITY { ln_det } else { q.to_f64() + ln_det };
             }
         }
@@ -221,10 +198,7 @@ impl<T: Real> Posterior<T> {
     }
 
     /// A plan of one output on inputs (θ or noise, x).
-    fn plan(
-        &self,
-        record: impl FnOnce(&mut Graph<T>, Var, Var) -> Result<Var, Error>,
-    ) -> Result<Plan<T>, Error> {
+    fn plan(&self, record: impl FnOnce(&mut Graph<T>, Var, Var) -> Result<Var, Error>) -> Result<Plan<T>, Error> {
         let mut graph = Graph::new();
         let first = graph.input("theta", self.support.dim())?;
         let x = graph.input("x", self.features())?;
@@ -260,14 +234,8 @@ struct Sampler<'a, T: Real> {
 }
 
 impl<'a, T: Real> Sampler<'a, T> {
-    fn new(
-        posterior: &'a Posterior<T>,
-        x: ArrayView2<'_, f64>,
-        draws: usize,
-        seed: u64,
-    ) -> Result<Self, Error> {
-        let keys =
-            x.rows().into_iter().map(|row| mix(seed, row.iter().map(|v| v.to_bits()))).collect();
+    fn new(posterior: &'a Posterior<T>, x: ArrayView2<'_, f64>, draws: usize, seed: u64) -> Result<Self, Error> {
+        let keys = x.rows().into_iter().map(|row| mix(seed, row.iter().map(|v| v.to_bits()))).collect();
         let x = posterior.standardised(x)?;
         let plan = posterior.plan(|graph, noise, x| posterior.density.sample(graph, noise, x))?;
         Ok(Self { posterior, plan, x, keys, draws, noise: Vec::new(), z: Vec::new() })
@@ -289,37 +257,23 @@ impl<'a, T: Real> Sampler<'a, T> {
         let feeds = [Feed::Rows(&self.noise), Feed::Gather(&self.x, &index)];
         self.plan.forward(self.posterior.weights(), rows.len(), &feeds, &mut [&mut self.z])?;
         let (support, scale) = (&self.posterior.support, &self.posterior.theta_scale);
-        let mut pieces: Vec<_> =
-            theta.chunks_mut(PIECE * dim).zip(self.z.chunks(PIECE * dim)).collect();
+        let mut pieces: Vec<_> = theta.chunks_mut(PIECE * dim).zip(self.z.chunks(PIECE * dim)).collect();
         pool.run_over(&mut pieces, |_, (theta, z)| {
             let mut u = vec![0.0; dim];
             for (theta, z) in theta.chunks_exact_mut(dim).zip(z.chunks_exact(dim)) {
-                u.iter_mut()
-                    .zip(z)
-                    .enumerate()
-                    .for_each(|(j, (u, z))| *u = scale.inverse(j, z.to_f64()));
+                u.iter_mut().zip(z).enumerate().for_each(|(j, (u, z))| *u = scale.inverse(j, z.to_f64()));
                 support.constrain(&u, theta).expect("both have the support's width");
             }
         });
         match theta.iter().position(|t| !t.is_finite()) {
-            Some(i) => Err(Error::NonFinite {
-                what: "posterior draw",
-                row: rows.start + i / dim,
-                column: i % dim,
-            }),
+            Some(i) => Err(Error::NonFinite { what: "posterior draw", row: rows.start + i / dim, column: i % dim }),
             None => Ok(()),
         }
     }
 }
 
 /// Noise of the given rows: a run of draws for each observation they touch.
-fn fill_noise<T: Real>(
-    keys: &[u64],
-    draws: usize,
-    rows: Range<usize>,
-    dim: usize,
-    mut out: &mut [T],
-) {
+fn fill_noise<T: Real>(keys: &[u64], draws: usize, rows: Range<usize>, dim: usize, mut out: &mut [T]) {
     let mut row = rows.start;
     while row < rows.end {
         let (observation, draw) = (row / draws, row % draws);

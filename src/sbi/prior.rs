@@ -125,13 +125,9 @@ impl Dirichlet {
         }
         if let Some(k) = alpha.iter().position(|a| !CONCENTRATIONS.contains(a)) {
             let (least, most) = (CONCENTRATIONS.start(), CONCENTRATIONS.end());
-            return Err(format!(
-                "concentration {k} is {}; it must lie between {least:e} and {most:e}",
-                alpha[k]
-            ));
+            return Err(format!("concentration {k} is {}; it must lie between {least:e} and {most:e}", alpha[k]));
         }
-        let ln_norm =
-            libm::lgamma(alpha.iter().sum()) - alpha.iter().map(|&a| libm::lgamma(a)).sum::<f64>();
+        let ln_norm = libm::lgamma(alpha.iter().sum()) - alpha.iter().map(|&a| libm::lgamma(a)).sum::<f64>();
         let breaks = (0..breaks)
             .map(|k| Ok((LnGamma::new(alpha[k])?, LnGamma::new(alpha[k + 1..].iter().sum())?)))
             .collect::<Result<_, rand_distr::GammaError>>()
@@ -396,8 +392,7 @@ mod tests {
 
     #[test]
     fn dirichlet() {
-        for alpha in [[1.0; 4], [2.0, 0.5, 3.0, 1.5], [0.1, 0.2, 5.0, 0.3], [40.0, 10.0, 1e3, 7.0]]
-        {
+        for alpha in [[1.0; 4], [2.0, 0.5, 3.0, 1.5], [0.1, 0.2, 5.0, 0.3], [40.0, 10.0, 1e3, 7.0]] {
             let prior = Prior::new().dirichlet(&["a", "b", "c"], &alpha).build().unwrap();
             let mut x = draws(&prior, 7);
             if alpha == [1.0; 4] {
@@ -486,10 +481,9 @@ mod tests {
     #[test]
     fn extreme_concentrations_stay_in_the_support() {
         for alpha in [[1e-9; 3], [1e9; 3], [1e-9, 1e9, 1.0], [1e-3, 1e-3, 1e-3]] {
-            for builder in [
-                Prior::new().dirichlet(&["a", "b"], &alpha),
-                Prior::new().ordered_dirichlet(&["a", "b"], &alpha),
-            ] {
+            for builder in
+                [Prior::new().dirichlet(&["a", "b"], &alpha), Prior::new().ordered_dirichlet(&["a", "b"], &alpha)]
+            {
                 draws(&builder.build().unwrap(), 11);
             }
         }
@@ -502,10 +496,7 @@ mod tests {
         let message = |builder: PriorBuilder| builder.build().unwrap_err().to_string();
         let new = Prior::new;
         assert!(message(new()).contains("no names"));
-        assert_eq!(
-            message(new().uniform("a", 12.0, 8.0)),
-            "parameter `a`: [12, 8] is empty; it must be lo < hi"
-        );
+        assert_eq!(message(new().uniform("a", 12.0, 8.0)), "parameter `a`: [12, 8] is empty; it must be lo < hi");
         assert_eq!(
             message(new().normal("a", 0.0, 1.0).uniform("a", 0.0, 1.0)),
             "parameter `a`: there are two of this name; names must differ"
@@ -516,14 +507,9 @@ mod tests {
             assert!(message(new().log_normal("a", 0.0, sd)).contains("above zero"));
             assert!(message(new().truncated_normal("a", 0.0, sd, 0.0, 1.0)).contains("above zero"));
         }
-        assert_eq!(
-            message(new().normal("a", f64::NAN, 1.0)),
-            "parameter `a`: mean = NaN; it must be finite"
-        );
+        assert_eq!(message(new().normal("a", f64::NAN, 1.0)), "parameter `a`: mean = NaN; it must be finite");
         assert!(message(new().truncated_normal("a", 0.0, 1.0, 1.0, 0.0)).contains("lo < hi"));
-        assert!(
-            message(new().truncated_normal("a", 0.0, 1.0, 40.0, 50.0)).contains("within 36 sd")
-        );
+        assert!(message(new().truncated_normal("a", 0.0, 1.0, 40.0, 50.0)).contains("within 36 sd"));
         assert_eq!(
             message(new().dirichlet(&["a", "b"], &[1.0, 1.0])),
             "parameter `a, b`: 2 concentrations; it must be 3, one for each name and one for \

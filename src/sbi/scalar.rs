@@ -50,9 +50,7 @@ impl Scalar {
     pub(super) fn check(&self) -> Result<(), String> {
         match *self {
             Self::Normal { mean, sd } => check_normal(mean, sd),
-            Self::LogNormal { lo, .. } if !lo.is_finite() => {
-                Err(format!("lo = {lo}; the bound must be finite"))
-            }
+            Self::LogNormal { lo, .. } if !lo.is_finite() => Err(format!("lo = {lo}; the bound must be finite")),
             Self::LogNormal { mean, sd, .. } => check_normal(mean, sd),
             Self::Uniform { lo, hi } => check_bounds(lo, hi),
             Self::LogUniform { lo, hi } if lo <= 0.0 => {
@@ -78,9 +76,7 @@ impl Scalar {
         match *self {
             Self::Normal { .. } => (f64::MIN, f64::MAX),
             Self::LogNormal { lo, .. } => (lo, f64::MAX),
-            Self::Uniform { lo, hi }
-            | Self::LogUniform { lo, hi }
-            | Self::TruncatedNormal { lo, hi, .. } => (lo, hi),
+            Self::Uniform { lo, hi } | Self::LogUniform { lo, hi } | Self::TruncatedNormal { lo, hi, .. } => (lo, hi),
         }
     }
 
@@ -136,11 +132,7 @@ impl Scalar {
             Self::LogUniform { lo, hi } => hi * (-ln_ratio(hi, lo) * near).exp(),
             Self::TruncatedNormal { mean, sd, lo, hi } => {
                 let cut = Truncation::new(mean, sd, lo, hi);
-                if lower {
-                    lo + sd * reach(cut.lo, near * cut.mass)
-                } else {
-                    hi - sd * reach(-cut.hi, near * cut.mass)
-                }
+                if lower { lo + sd * reach(cut.lo, near * cut.mass) } else { hi - sd * reach(-cut.hi, near * cut.mass) }
             }
         };
         let (lo, hi) = self.bounds();

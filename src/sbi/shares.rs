@@ -114,11 +114,7 @@ impl Shares {
     }
 
     /// Breaks the stick into parameters, given each fraction `v` as the pair `(v, 1 - v)`.
-    pub(super) fn break_stick(
-        &self,
-        theta: &mut [f64],
-        mut fraction: impl FnMut(usize) -> (f64, f64),
-    ) {
+    pub(super) fn break_stick(&self, theta: &mut [f64], mut fraction: impl FnMut(usize) -> (f64, f64)) {
         let (mut used, mut rest) = (0.0, 1.0);
         let mut floor = f64::MIN;
         for (k, theta) in theta.iter_mut().enumerate() {
@@ -168,11 +164,8 @@ mod tests {
     use rand::{RngExt, SeedableRng, rngs::SmallRng};
     use rand_distr::StandardNormal;
 
-    const FORMS: [Shares; 3] = [
-        Shares::Simplex,
-        Shares::Ordered { lo: 0.0, hi: 13.8 },
-        Shares::Ordered { lo: -7.0, hi: 0.0 },
-    ];
+    const FORMS: [Shares; 3] =
+        [Shares::Simplex, Shares::Ordered { lo: 0.0, hi: 13.8 }, Shares::Ordered { lo: -7.0, hi: 0.0 }];
 
     fn constrain(form: Shares, u: &[f64]) -> Vec<f64> {
         let mut theta = vec![0.0; u.len()];
@@ -277,8 +270,7 @@ mod tests {
         for form in FORMS {
             for dim in [1, 2, 3, 11, 40] {
                 for _ in 0..2000 {
-                    let u: Vec<f64> =
-                        (0..dim).map(|_| extremes[rng.random_range(0..extremes.len())]).collect();
+                    let u: Vec<f64> = (0..dim).map(|_| extremes[rng.random_range(0..extremes.len())]).collect();
                     let theta = constrain(form, &u);
                     assert_eq!(form.violation(&theta), None, "{u:?} -> {theta:?}");
                     assert!(unconstrain(form, &theta).iter().all(|u| u.is_finite()), "{theta:?}");

@@ -100,10 +100,7 @@ mod tests {
 
     fn noisy(device: &Device, rows: usize, seed: u64) -> Simulations {
         let prior = Prior::new().uniform("a", 0.0, 1.0).normal("b", 5.0, 2.0).build().unwrap();
-        simulate(device, &prior, rows, seed, |theta, rng| {
-            vec![theta[0] + rng.random::<f64>(), theta[1], 1.0]
-        })
-        .unwrap()
+        simulate(device, &prior, rows, seed, |theta, rng| vec![theta[0] + rng.random::<f64>(), theta[1], 1.0]).unwrap()
     }
 
     #[test]
@@ -118,8 +115,7 @@ mod tests {
     #[test]
     fn rows_of_different_lengths_are_an_error() {
         let device = Device::cpu_with_threads(1);
-        let ragged =
-            simulate_joint(&device, 10, 0, |i, _| (vec![0.0], vec![0.0; 1 + usize::from(i == 7)]));
+        let ragged = simulate_joint(&device, 10, 0, |i, _| (vec![0.0], vec![0.0; 1 + usize::from(i == 7)]));
         assert!(matches!(ragged, Err(Error::Shape { why, .. }) if why.contains("row 7")));
         assert!(simulate_joint(&device, 10, 0, |_, _| (vec![0.0], vec![])).is_err());
     }

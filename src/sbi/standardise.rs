@@ -27,8 +27,7 @@ impl Column {
     /// Reorders `values`, which must be finite and not empty.
     fn fit(values: &mut [f64]) -> Self {
         let n = values.len();
-        let mut quantile =
-            |q: usize| *values.select_nth_unstable_by(q * (n - 1) / 4, f64::total_cmp).1;
+        let mut quantile = |q: usize| *values.select_nth_unstable_by(q * (n - 1) / 4, f64::total_cmp).1;
         let (lower, centre, upper) = (quantile(1), quantile(2), quantile(3));
         let scale = [(upper - lower) / NORMAL_IQR, deviation(values)]
             .into_iter()
@@ -78,11 +77,7 @@ impl Standardise {
     ///
     /// # Errors
     /// [`Error::Length`] if there is no training row.
-    pub(crate) fn fit(
-        rows: &[u32],
-        columns: usize,
-        value: impl Fn(usize, usize) -> f64,
-    ) -> Result<Self, Error> {
+    pub(crate) fn fit(rows: &[u32], columns: usize, value: impl Fn(usize, usize) -> f64) -> Result<Self, Error> {
         crate::error::check_length("training rows", rows.len().max(1), rows.len())?;
         let mut buffer = vec![0.0; rows.len()];
         let mut column = |j: usize| {
@@ -126,11 +121,7 @@ mod tests {
         let column = fit(&(1..1000)
             .map(|i| 5.0 + 3.0 * crate::math::normal_quantile(f64::from(i) / 1000.0))
             .collect::<Vec<_>>());
-        assert!(
-            (column.centre - 5.0).abs() < 1e-9
-                && (column.scale - 3.0).abs() < 0.02
-                && column.knee == KNEES.0
-        );
+        assert!((column.centre - 5.0).abs() < 1e-9 && (column.scale - 3.0).abs() < 0.02 && column.knee == KNEES.0);
     }
 
     #[test]
@@ -145,9 +136,8 @@ mod tests {
 
     #[test]
     fn heavy_tails_are_compressed_and_come_back() {
-        let mut cauchy: Vec<f64> = (1..2000)
-            .map(|i| (std::f64::consts::PI * (f64::from(i) / 2000.0 - 0.5)).tan())
-            .collect();
+        let mut cauchy: Vec<f64> =
+            (1..2000).map(|i| (std::f64::consts::PI * (f64::from(i) / 2000.0 - 0.5)).tan()).collect();
         cauchy.push(1e12);
         let column = fit(&cauchy);
         assert!(column.knee == KNEES.1 && column.scale < 2.0);
@@ -165,10 +155,7 @@ mod tests {
     fn extreme_scales_do_not_overflow() {
         for scale in [1e-200, 1e-30, 1e30, 1e200] {
             let column = fit(&(0..101).map(|i| scale * f64::from(i)).collect::<Vec<_>>());
-            assert!(
-                (column.forward(100.0 * scale) - 50.0 * NORMAL_IQR / 50.0).abs() < 1e-6,
-                "{scale}"
-            );
+            assert!((column.forward(100.0 * scale) - 50.0 * NORMAL_IQR / 50.0).abs() < 1e-6, "{scale}");
         }
     }
 }

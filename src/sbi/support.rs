@@ -347,8 +347,7 @@ mod tests {
         let mut rng = SmallRng::seed_from_u64(4);
         for scale in [1.0, 10.0, 1e3, 1e308] {
             for _ in 0..2000 {
-                let u: [f64; 10] =
-                    std::array::from_fn(|_| scale * rng.sample::<f64, _>(StandardNormal));
+                let u: [f64; 10] = std::array::from_fn(|_| scale * rng.sample::<f64, _>(StandardNormal));
                 let (mut theta, mut back) = ([0.0; 10], [0.0; 10]);
                 support.constrain(&u, &mut theta).unwrap();
                 assert!(support.contains(&theta), "{u:?} -> {theta:?}");
@@ -368,18 +367,9 @@ mod tests {
             assert!(!support.contains(&theta));
             support.unconstrain_row(7, &theta, &mut u).unwrap_err().to_string()
         };
-        assert_eq!(
-            message(0, 13.5),
-            "parameter `log_mass`, row 7: 13.5 is outside log_mass in [8, 12]"
-        );
-        assert_eq!(
-            message(2, 0.5),
-            "parameter `t50`, row 7: 0.5 is outside 0 <= t25 <= t50 <= t75 <= 13.8"
-        );
-        assert_eq!(
-            message(8, 0.9),
-            "parameter `f2`, row 7: 0.9 is outside f1, f2 >= 0, f1 + f2 <= 1"
-        );
+        assert_eq!(message(0, 13.5), "parameter `log_mass`, row 7: 13.5 is outside log_mass in [8, 12]");
+        assert_eq!(message(2, 0.5), "parameter `t50`, row 7: 0.5 is outside 0 <= t25 <= t50 <= t75 <= 13.8");
+        assert_eq!(message(8, 0.9), "parameter `f2`, row 7: 0.9 is outside f1, f2 >= 0, f1 + f2 <= 1");
         assert_eq!(message(6, -2.0), "parameter `z`, row 7: -2 is outside z in [-1, inf)");
         assert_eq!(message(4, f64::NAN), "theta: row 7, column 4 is not finite");
         assert_eq!(message(5, f64::INFINITY), "theta: row 7, column 5 is not finite");
@@ -409,18 +399,12 @@ mod tests {
         let new = Support::new;
         assert!(message(new()).contains("no names"));
         assert!(message(new().real("x").simplex(&[])).contains("no names"));
-        assert_eq!(
-            message(new().real(" ")),
-            "parameter ` `: the name of column 0 is empty; give it one"
-        );
+        assert_eq!(message(new().real(" ")), "parameter ` `: the name of column 0 is empty; give it one");
         assert_eq!(
             message(new().real("x").ordered(&["a", "x"], 0.0, 1.0)),
             "parameter `x`: there are two of this name; names must differ"
         );
-        assert_eq!(
-            message(new().interval("a", 2.0, 1.0)),
-            "parameter `a`: [2, 1] is empty; it must be lo < hi"
-        );
+        assert_eq!(message(new().interval("a", 2.0, 1.0)), "parameter `a`: [2, 1] is empty; it must be lo < hi");
         assert!(message(new().interval("a", 1.0, 1.0)).contains("lo < hi"));
         assert!(message(new().interval("a", f64::NAN, 1.0)).contains("not finite"));
         assert!(message(new().interval("a", 0.0, f64::INFINITY)).contains("not finite"));

@@ -10,10 +10,7 @@ use crate::error::Error;
 /// [`Error::Parameter`] unless 0 < confidence < 1, or if n is 0.
 pub fn simultaneous_band(n: usize, confidence: f64) -> Result<f64, Error> {
     if !(confidence > 0.0 && confidence < 1.0) {
-        return Err(Error::parameter(
-            "confidence",
-            format!("{confidence} must lie between 0 and 1"),
-        ));
+        return Err(Error::parameter("confidence", format!("{confidence} must lie between 0 and 1")));
     }
     if n == 0 {
         return Err(Error::parameter("n", "an empirical distribution needs at least one number"));
@@ -42,8 +39,7 @@ mod tests {
         let mut table = vec![0.0; n * repeats];
         Noise { seed: 3, step: 0, id: NoiseId(0) }.fill_uniform::<f64>(0, n, &mut table);
         let band = simultaneous_band(n, 0.9).unwrap();
-        let inside =
-            table.chunks(n).filter(|u| largest_distance(u.iter().copied()) <= band).count();
+        let inside = table.chunks(n).filter(|u| largest_distance(u.iter().copied()) <= band).count();
         let fraction = inside as f64 / repeats as f64;
         assert!((0.88..0.94).contains(&fraction), "{fraction}");
     }
@@ -52,10 +48,7 @@ mod tests {
     fn distances_of_known_samples() {
         assert_eq!(largest_distance([0.5].into_iter()), 0.5);
         assert_eq!(largest_distance([0.0; 10].into_iter()), 1.0);
-        assert!(
-            (largest_distance((0..100).map(|i| (f64::from(i) + 0.5) / 100.0)) - 0.005).abs()
-                < 1e-12
-        );
+        assert!((largest_distance((0..100).map(|i| (f64::from(i) + 0.5) / 100.0)) - 0.005).abs() < 1e-12);
     }
 
     #[test]

@@ -16,8 +16,7 @@ pub struct Coverage {
 pub fn coverage(hpd_level: ArrayView1<'_, f64>, levels: usize) -> Coverage {
     let levels: Vec<f64> = (0..=levels.max(1)).map(|i| i as f64 / levels.max(1) as f64).collect();
     let n = hpd_level.len().max(1) as f64;
-    let coverage =
-        levels.iter().map(|&l| hpd_level.iter().filter(|&&h| h <= l).count() as f64 / n).collect();
+    let coverage = levels.iter().map(|&l| hpd_level.iter().filter(|&&h| h <= l).count() as f64 / n).collect();
     Coverage { levels, coverage }
 }
 
@@ -36,8 +35,7 @@ mod tests {
     #[test]
     fn overconfidence_shows_as_coverage_below_the_level() {
         // A posterior half as wide as the truth: the truth is often further out than it says.
-        let narrow: Array1<f64> =
-            (0..1000).map(|i| ((f64::from(i) + 0.5) / 1000.0).sqrt()).collect();
+        let narrow: Array1<f64> = (0..1000).map(|i| ((f64::from(i) + 0.5) / 1000.0).sqrt()).collect();
         let result = coverage(narrow.view(), 10);
         assert!(result.coverage[5] < 0.3 && result.coverage[9] < 0.9);
     }

@@ -80,11 +80,7 @@ impl Validation {
 
     /// Largest distance between the empirical distribution of each parameter's PIT values and the uniform one.
     pub fn pit_distances(&self) -> Vec<f64> {
-        self.pit
-            .columns()
-            .into_iter()
-            .map(|column| band::largest_distance(column.iter().copied()))
-            .collect()
+        self.pit.columns().into_iter().map(|column| band::largest_distance(column.iter().copied())).collect()
     }
 
     /// Half-width of the band that contains the whole empirical distribution of one parameter's PIT values with this
@@ -106,8 +102,7 @@ impl Validation {
 fn bootstrap_mean(values: &[f64], resamples: usize, seed: u64) -> Estimate {
     use rand::RngExt;
     let n = values.len();
-    let mean =
-        |rng: &mut Philox| (0..n).map(|_| values[rng.random_range(0..n)]).sum::<f64>() / n as f64;
+    let mean = |rng: &mut Philox| (0..n).map(|_| values[rng.random_range(0..n)]).sum::<f64>() / n as f64;
     let means: Vec<f64> = (0..resamples).map(|b| mean(&mut Philox::new(seed, b as u64))).collect();
     let centre = means.iter().sum::<f64>() / resamples as f64;
     let variance = means.iter().map(|m| (m - centre).powi(2)).sum::<f64>() / (resamples - 1) as f64;
@@ -120,8 +115,7 @@ mod tests {
 
     #[test]
     fn the_bootstrap_error_is_the_standard_error() {
-        let values: Vec<f64> =
-            (1..400).map(|i| crate::math::normal_quantile(f64::from(i) / 400.0)).collect();
+        let values: Vec<f64> = (1..400).map(|i| crate::math::normal_quantile(f64::from(i) / 400.0)).collect();
         let estimate = bootstrap_mean(&values, 2000, 5);
         assert!(estimate.value.abs() < 1e-12);
         assert!((estimate.error - 1.0 / 400.0_f64.sqrt()).abs() < 0.003, "{}", estimate.error);

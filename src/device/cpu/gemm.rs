@@ -103,14 +103,7 @@ impl<T: Real> Scratch<T> {
 ///
 /// Allocates nothing. Panics if the shapes do not fit together: it is called by a compiled plan,
 /// which has checked them.
-pub fn gemm<T: Real>(
-    a: Mat<T>,
-    b: Mat<T>,
-    start: Start<T>,
-    c: &mut [T],
-    stride: usize,
-    scratch: &mut Scratch<T>,
-) {
+pub fn gemm<T: Real>(a: Mat<T>, b: Mat<T>, start: Start<T>, c: &mut [T], stride: usize, scratch: &mut Scratch<T>) {
     let (m, k, n) = (a.rows, a.cols, b.cols);
     assert!(b.rows == k, "{m} x {k} times {} x {n}", b.rows);
     assert!(n <= stride && holds(c.len(), m, n, stride), "C does not hold {m} x {n}");
@@ -213,14 +206,7 @@ fn copy<T: Copy>(rows: usize, cols: usize, from: &[T], step: usize, to: &mut [T]
 /// Never inlined: in a function of its own, its arrays coming from memory and going back to it,
 /// every sum of the kernel becomes a lane of a vector register; among its neighbours, few do.
 #[inline(never)]
-fn tile<T: Real, const W: usize>(
-    a: Mat<T>,
-    i: usize,
-    panel: &[[T; W]],
-    add: bool,
-    c: &mut [T],
-    stride: usize,
-) {
+fn tile<T: Real, const W: usize>(a: Mat<T>, i: usize, panel: &[[T; W]], add: bool, c: &mut [T], stride: usize) {
     math::wide(
         #[inline(always)]
         move || kernel(a, i, panel, add, c, stride),
@@ -228,14 +214,7 @@ fn tile<T: Real, const W: usize>(
 }
 
 #[inline(always)]
-fn kernel<T: Real, const W: usize>(
-    a: Mat<T>,
-    i: usize,
-    panel: &[[T; W]],
-    add: bool,
-    c: &mut [T],
-    stride: usize,
-) {
+fn kernel<T: Real, const W: usize>(a: Mat<T>, i: usize, panel: &[[T; W]], add: bool, c: &mut [T], stride: usize) {
     let (start, panel) = panel.split_first().expect("a panel begins with its start");
     assert!(i < a.rows && panel.len() == a.cols);
     // Beyond its end the last row of A is repeated; that part of the tile is not copied to C.
@@ -299,20 +278,14 @@ mod tests {
 
     /// A `rows x cols` matrix with `gap` elements between rows, or the transpose of one.
     fn view<T: Real>(data: &[T], rows: usize, cols: usize, gap: usize, t: bool) -> Mat<'_, T> {
-        if t {
-            Mat::strided(data, cols, rows, rows + gap).t()
-        } else {
-            Mat::strided(data, rows, cols, cols + gap)
-        }
+        if t { Mat::strided(data, cols, rows, rows + gap).t() } else { Mat::strided(data, rows, cols, cols + gap) }
     }
 
     fn check<T: Real>(m: usize, k: usize, n: usize) {
         let (a, b) = (values::<T>((m + 3) * (k + 3), 1), values::<T>((k + 3) * (n + 3), 2));
         let (bias, c) = (values::<T>(n, 3), values::<T>(m * (n + 2), 4));
         let mut scratch = Scratch::boxed();
-        for (ta, tb, gap) in
-            [(false, false, 0), (false, true, 1), (true, false, 2), (true, true, 3)]
-        {
+        for (ta, tb, gap) in [(false, false, 0), (false, true, 1), (true, false, 2), (true, true, 3)] {
             let (a, b) = (view(&a, m, k, gap, ta), view(&b, k, n, gap, tb));
             for start in [Start::Zero, Start::Add, Start::Bias(&bias[..])] {
                 let (mut found, mut expected) = (c.clone(), c.clone());
@@ -325,9 +298,7 @@ mod tests {
 
     #[test]
     fn every_element_is_one_chain_of_fused_sums() {
-        for (m, k, n) in
-            [(1, 1, 1), (64, 59, 64), (64, 64, 10), (13, 257, 17), (7, 600, 3), (6, 256, 16)]
-        {
+        for (m, k, n) in [(1, 1, 1), (64, 59, 64), (64, 64, 10), (13, 257, 17), (7, 600, 3), (6, 256, 16)] {
             check::<f32>(m, k, n);
             check::<f64>(m, k, n);
         }
