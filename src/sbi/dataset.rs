@@ -164,3 +164,73 @@ fn split(rows: usize, holdout: Holdout) -> Result<(Vec<u32>, Vec<u32>), Error> {
     validation.sort_unstable();
     Ok((order, validation))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ndarray::{Array2, s};
+
+    fn support() -> Support {
+        Support::new().interval("a", 0.0, 1.0).real("b").build().unwrap()
+    }
+
+    /// 1000 rows whose columns drift, so that any part of them has statistics of its own.
+    fn tables() -> (Array2<f64>, Array2<f64>) {
+        let theta = Array2::from_shape_fn((1000, 2), |(i, j)| (0.5 + i as f64) / 1001.0 + j as f64);
+        let x = Array2::from_shape_fn((1000, 3), |(i, j)| (i * i) as f64 * (1.0 + j as f64) + ((i * 37) % 11) as f64);
+        (theta, x)
+    }
+
+    fn dataset(theta: &Array2<f64>, x: &Array2<f64>, holdout: Holdout) -> Dataset {
+        let options = DatasetOptions { holdout, ..DatasetOptions::default() };
+        Dataset::new(&support(), theta.view(), x.view(), options).unwrap()
+    }
+
+    #[test]
+    fn statistics_come_from_all_training_rows_and_from_nothing_else() {
+        let (theta, x) = tables();
+        let whole = dataset(&theta, &x, Holdout::Last(0.2));
+        assert_eq!((whole.training.len(), whole.validation.len()), (800, 200));
+
+        let (mut other_theta, mut other_x) = (theta.clone(), x.clone());
+        other_theta.slice_mut(s![800.., 1]).fill(1e6);
+        other_x.slice_mut(s![800.., ..]).fill(-1e6);
+        let other = dataset(&other_theta, &other_x, Holdout::Last(0.2));
+        assert_eq!(whole.x_scale, other.x_scale, "validation rows have no say");
+        assert_eq!(whole.theta_scale, other.theta_scale);
+
+        for part in [s![..256, ..], s![..790, ..], s![10.., ..]] {
+            let fewer = dataset(&theta.slice(part).to_owned(), &x.slice(part).to_owned(), Holdout::Last(0.2));
+            assert_ne!(whole.x_scale, fewer.x_scale, "every training row has its say");
+        }
+    }
+
+    #[test]
+    fn training_columns_come_out_centred_and_scaled() {
+        let (theta, x) = tables();
+        let data = dataset(&theta, &x, Holdout::Random(0.1, 7));
+        for (table, width) in data.tables().into_iter().zip([2, 3]) {
+            for j in 0..width {
+                let mut column: Vec<f32> = data.training.iter().map(|&r| table[r as usize * width + j]).collect();
+                column.sort_by(f32::total_cmp);
+                let quantile = |q: usize| column[q * (column.len() - 1) / 4];
+                assert!(quantile(2).abs() < 1e-6 && (quantile(3) - quantile(1) - 1.349).abs() < 1e-3, "column {j}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_random_split_is_a_partition_that_its_seed_decides() {
+        let (theta, x) = tables();
+        let split = |seed| {
+            let data = dataset(&theta, &x, Holdout::Random(0.1, seed));
+            let mut all: Vec<u32> = data.training.iter().chain(&data.validation).copied().collect();
+            all.sort_unstable();
+            assert_eq!(all, (0..1000).collect::<Vec<_>>());
+            assert_eq!(data.validation.len(), 100);
+            data.validation
+        };
+        assert_eq!(split(1), split(1));
+        assert_ne!(split(1), split(2));
+    }
+}
