@@ -1,12 +1,14 @@
 //! What a plan promises beside its speed: a readable listing, parts of a store trained alone, any adjoint pulled back.
 
+use retrodict::check::graph_gradient_error;
 use retrodict::nn::{Linear, Mlp, ResidualBlock};
+use retrodict::op::{Backward, Forward, Op, Reads};
 use retrodict::ops::elementwise::Activation;
 use retrodict::optim::{Adam, Optimiser};
 use retrodict::plan::Vjp;
 use retrodict::rng::{Noise, NoiseId};
-use retrodict::store::Weights;
-use retrodict::{Device, Feed, Graph, Layout, Request, Store};
+use retrodict::store::{Init, Param, Weights};
+use retrodict::{Device, Error, Feed, Graph, Layout, Real, Request, Store};
 
 fn normal(rows: usize, cols: usize, id: u32) -> Vec<f64> {
     let mut table = vec![0.0; rows * cols];
@@ -157,4 +159,65 @@ fn an_input_without_influence_has_gradient_zero() {
     plan.vjp(&[], 2, &feeds, &mut vjp).unwrap();
     assert_eq!(dx, [4.0, 8.0, 12.0, 16.0], "an output asked for twice counts twice");
     assert_eq!(dother, [0.0; 6]);
+}
+
+/// An op of a user: y = a x / (1 + |x|) with a trained number a for each column; dy/dx = a / (1 + |x|)^2.
+#[derive(Debug)]
+struct Softsign {
+    gain: Param,
+}
+
+impl<T: Real> Op<T> for Softsign {
+    fn name(&self) -> &'static str {
+        "softsign"
+    }
+
+    fn shapes(&self, inputs: &[usize]) -> Result<Vec<usize>, Error> {
+        let cols = self.gain.cols();
+        match inputs {
+            [width] if *width == cols => Ok(vec![cols]),
+            _ => Err(Error::Shape { op: "softsign", why: format!("{inputs:?}; expected one input of {cols} columns") }),
+        }
+    }
+
+    fn params(&self) -> Vec<Param> {
+        vec![self.gain]
+    }
+
+    fn reads(&self) -> Reads {
+        Reads::Inputs
+    }
+
+    fn forward(&self, tile: &mut Forward<'_, T>) {
+        let gain = &tile.params[self.gain.range()];
+        for (i, (y, &x)) in tile.outputs[0].iter_mut().zip(tile.inputs[0]).enumerate() {
+            *y = gain[i % gain.len()] * x / (T::ONE + x.abs());
+        }
+    }
+
+    fn backward(&self, tile: &mut Backward<'_, T>) {
+        let gain = &tile.params[self.gain.range()];
+        let dy = &*tile.output_adjoints[0];
+        for (i, (&dy, &x)) in dy.iter().zip(tile.inputs[0]).enumerate() {
+            let s = T::ONE / (T::ONE + x.abs());
+            tile.input_adjoints[0].put(i, dy * gain[i % gain.len()] * s * s);
+            if let Some(dgain) = tile.gradient.of(self.gain) {
+                dgain[i % gain.len()] += dy * x * s;
+            }
+        }
+    }
+}
+
+#[test]
+fn an_op_of_ones_own_is_recorded_checked_and_trained_like_any_other() {
+    let mut layout = Layout::new();
+    let gain = layout.scope("softsign").param("gain", 1, 3, Init::Normal(1.0)).unwrap();
+    let store = Store::new(layout, 4);
+    let mut graph = Graph::<f64>::new();
+    let x = graph.input("x", 3).unwrap();
+    let y = graph.push(Softsign { gain }, &[x]).unwrap()[0];
+    let product = graph.mul(x, y).unwrap();
+    assert!(graph_gradient_error(&graph, &store, &[y, product], 150, 1).unwrap() < 1e-6);
+    let narrow = graph.input("narrow", 2).unwrap();
+    assert!(matches!(graph.push(Softsign { gain }, &[narrow]), Err(Error::Shape { op: "softsign", .. })));
 }
