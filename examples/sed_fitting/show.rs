@@ -65,6 +65,8 @@ pub fn corner(
     let (id, z) = (galaxies.id[galaxy], galaxies.photometry[galaxy].redshift);
     Corner::new(&LABELS)
         .title(&format!("CANDELS GOODS-S {id}, z = {z}"))
+        .range(5, -1.5, 0.5) // the whole prior where draws reach its bounds
+        .range(6, 0.0, 1.0)
         .series("retrodict", draws)
         .weighted("likelihood-weighted bank", reference.view(), &exact.weight)
         .save(path)?;
