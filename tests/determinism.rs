@@ -80,3 +80,24 @@ fn log_prob_of_one_equals_log_prob_of_many() {
         assert_eq!(row[0], one[i], "row {i} alone");
     }
 }
+
+#[test]
+fn double_precision_trains_and_agrees_with_single() {
+    let device = Device::cpu_with_threads(2);
+    let prior = Prior::new().uniform("a", -1.0, 1.0).normal("b", 0.0, 1.0).build().unwrap();
+    let simulations = simulate(&device, &prior, 1000, 3, |theta, rng: &mut Philox| {
+        let z: f64 = StandardNormal.sample(rng);
+        vec![theta[0] + 0.3 * z, theta[1] - theta[0]]
+    })
+    .unwrap();
+    let (theta, x) = (simulations.theta.view(), simulations.x.view());
+    let training = Training { max_epochs: 2, ..Training::default() };
+    let npe = Npe { training, ..Npe::new(RealNvp { layers: 3, hidden: vec![16], ..RealNvp::default() }) };
+    let single: Dataset<f32> = Dataset::new(prior.support(), theta, x, Default::default()).unwrap();
+    let double: Dataset<f64> = Dataset::new(prior.support(), theta, x, Default::default()).unwrap();
+    let (single, double) = (npe.fit(&device, &single).unwrap().0, npe.fit(&device, &double).unwrap().0);
+    let observed = simulations.x.row(0);
+    let (a, b) = (single.sample(observed, 200, 1).unwrap(), double.sample(observed, 200, 1).unwrap());
+    let worst = a.iter().zip(&b).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+    assert!(worst < 1e-3, "the same draws but for rounding: {worst}");
+}
