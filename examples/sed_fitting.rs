@@ -39,10 +39,11 @@ struct Scale {
     epochs: usize,
     draws: usize,
     test_rows: usize,
+    compared: usize,
 }
 
-const FULL: Scale = Scale { observations: 8, epochs: 20, draws: 4000, test_rows: 2000 };
-const QUICK: Scale = Scale { observations: 1, epochs: 2, draws: 500, test_rows: 300 };
+const FULL: Scale = Scale { observations: 8, epochs: 20, draws: 4000, test_rows: 2000, compared: 600 };
+const QUICK: Scale = Scale { observations: 1, epochs: 2, draws: 500, test_rows: 300, compared: 300 };
 
 /// Rows of the bank kept from training, for tests.
 const HELD_OUT: usize = 4000;
@@ -67,7 +68,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let real: Vec<_> = galaxies.photometry.iter().map(|g| (g, None)).collect();
     println!("\nagainst likelihood-based inference: the bank weighted by its likelihood");
     let corner = compare("real", &posterior, &forward, &bank, &real, scale.draws)?;
-    let simulated: Vec<_> = tests.iter().take(600).map(|t| (&t.photometry, Some(t.row))).collect();
+    let simulated: Vec<_> = tests.iter().take(scale.compared).map(|t| (&t.photometry, Some(t.row))).collect();
     compare("simulated", &posterior, &forward, &bank, &simulated, scale.draws)?;
 
     show::pictures(&out, &history, &validation)?;

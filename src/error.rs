@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use ndarray::ArrayView2;
+
 /// What can go wrong in this library.
 ///
 /// The enum is non-exhaustive: match the variants you can act on and print the rest.
@@ -83,6 +85,14 @@ impl Error {
 /// `Ok` if a table's axis has the length it should have.
 pub(crate) fn check_length(what: &'static str, expected: usize, found: usize) -> Result<(), Error> {
     if expected == found { Ok(()) } else { Err(Error::Length { what, expected, found }) }
+}
+
+/// `Ok` if every number of a table is finite; names the first that is not.
+pub(crate) fn check_finite(what: &'static str, table: ArrayView2<'_, f64>) -> Result<(), Error> {
+    match table.indexed_iter().find(|(_, value)| !value.is_finite()) {
+        Some(((row, column), _)) => Err(Error::NonFinite { what, row, column }),
+        None => Ok(()),
+    }
 }
 
 impl fmt::Display for Error {

@@ -147,12 +147,10 @@ impl Optimiser {
         let parts = [&mut store.params, &mut store.first_moment, &mut store.second_moment, &mut store.ema];
         let parts = parts.map(|v| Disjoint::new(&mut v[range.clone()]));
         let grads = &store.grads[range];
-        let len = grads.len();
-        device.pool().run(len.div_ceil(CHUNK), &|i| {
-            let chunk = i * CHUNK..len.min((i + 1) * CHUNK);
-            // SAFETY: chunks are disjoint.
-            let [w, m, v, e] = parts.each_ref().map(|part| unsafe { part.range(chunk.clone()) });
-            step.apply(w, m, v, e, &grads[chunk]);
+        device.pool().run_pieces(grads.len(), |piece| {
+            // SAFETY: pieces are disjoint.
+            let [w, m, v, e] = parts.each_ref().map(|part| unsafe { part.range(piece.clone()) });
+            step.apply(w, m, v, e, &grads[piece]);
         });
         Ok(norm)
     }
@@ -191,12 +189,9 @@ impl<T: Real> Step<T> {
     }
 }
 
-/// Elements that one task updates.
-const CHUNK: usize = 8192;
-
 /// Euclidean norm, summed in double precision in an order that does not depend on the threads.
 fn norm<T: Real>(g: &[T]) -> f64 {
-    let squares = g.chunks(CHUNK).map(|chunk| {
+    let squares = g.chunks(8192).map(|chunk| {
         let mut lanes = [0.0_f64; 8];
         wide(
             #[inline(always)]

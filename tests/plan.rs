@@ -87,8 +87,12 @@ fn two_plans_train_two_parts_of_one_store() {
     let before = store.weights(Weights::Raw).to_vec();
     let whole = {
         let request = Request::outputs(&[loss]).with_parameter_gradients(0..before.len());
-        graph.compile(&device, &request).unwrap().mean_and_gradient(&mut store, 64, &feeds).unwrap();
-        store.grads().to_vec()
+        let mut plan = graph.compile(&device, &request).unwrap();
+        let first = plan.mean_and_gradient(&mut store, 64, &feeds).unwrap();
+        let gradient = store.grads().to_vec();
+        assert_eq!(plan.mean_and_gradient(&mut store, 64, &feeds), Ok(first));
+        assert_eq!(store.grads(), gradient, "a replay starts afresh");
+        gradient
     };
     for scope in ["inner", "outer"] {
         let range = store.layout().range(scope).unwrap();

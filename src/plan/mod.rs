@@ -299,13 +299,11 @@ impl<T: Real> Plan<T> {
 
     /// Adds up the lanes' gradients, in the order of the lanes.
     fn add_lanes(&self, rows: usize, gradient: &mut [T]) {
-        const CHUNK: usize = 8192;
         let used = &self.lanes[..self.lanes.len().min(self.tiles(rows))];
         let len = gradient.len();
         let gradient = Disjoint::new(gradient);
-        self.pool.run(len.div_ceil(CHUNK), &|chunk| {
-            let range = chunk * CHUNK..len.min((chunk + 1) * CHUNK);
-            // SAFETY: chunks are disjoint.
+        self.pool.run_pieces(len, |range| {
+            // SAFETY: pieces are disjoint.
             let sum = unsafe { gradient.range(range.clone()) };
             sum.fill(T::ZERO);
             for lane in used {

@@ -3,8 +3,8 @@
 use super::contour::{Density, bin, contours, fill_outline};
 use super::frame::{Axis, Frame, NARROWEST, exponent, pieces_above, signed};
 use super::style::{Canvas, Font, GREY, HEADING, INK, LABEL, LEGEND, Point, colour, render};
-use crate::error::Error;
 use crate::error::check_length;
+use crate::error::{Error, check_finite};
 use crate::files;
 use ndarray::{ArrayView1, ArrayView2};
 use plotters::prelude::Color;
@@ -137,7 +137,7 @@ impl<'a> Corner<'a> {
         if let Some(truth) = &self.truth {
             check_length("truth values", self.names.len(), truth.len())?;
             let row = ArrayView1::from(truth).insert_axis(ndarray::Axis(0));
-            super::check_finite("truth", row)?;
+            check_finite("truth", row)?;
         }
         match self.ranges.iter().find(|range| range.0 >= self.names.len()) {
             None => Ok(()),
@@ -311,12 +311,12 @@ impl Series<'_> {
         if rows == 0 {
             return Err(Error::Length { what: "draws rows", expected: 1, found: 0 });
         }
-        super::check_finite("draws", self.draws)?;
+        check_finite("draws", self.draws)?;
         let Some(weights) = self.weights else {
             return Ok(vec![1.0 / rows as f64; rows]);
         };
         check_length("weights", rows, weights.len())?;
-        super::check_finite("weights", ArrayView1::from(weights).insert_axis(ndarray::Axis(1)))?;
+        check_finite("weights", ArrayView1::from(weights).insert_axis(ndarray::Axis(1)))?;
         let largest = weights.iter().fold(0.0, |a: f64, &b| a.max(b));
         if largest <= 0.0 || weights.iter().any(|&weight| weight < 0.0) {
             let why = "has weights below zero or none above; they must be at least 0, and one above 0";

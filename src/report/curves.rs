@@ -2,8 +2,8 @@
 
 use super::frame::{Axis, Frame, pieces_above, signed};
 use super::style::{Canvas, Font, GREY, LEGEND, Point, colour, render};
-use crate::error::Error;
 use crate::error::check_length;
+use crate::error::{Error, check_finite};
 use crate::files;
 use ndarray::{ArrayView1, ArrayView2};
 use plotters::prelude::Color;
@@ -98,7 +98,7 @@ fn check_pit(names: &[&str], pit: ArrayView2<f64>) -> Result<(), Error> {
     if pit.nrows() == 0 {
         return Err(Error::Length { what: "pit rows", expected: 1, found: 0 });
     }
-    super::check_finite("pit", pit)?;
+    check_finite("pit", pit)?;
     match pit.indexed_iter().find(|(_, value)| !(0.0..=1.0).contains(*value)) {
         None => Ok(()),
         Some(((row, column), value)) => {
@@ -112,7 +112,7 @@ fn check_curve(what: &'static str, values: &[f64]) -> Result<(), Error> {
     if values.is_empty() {
         return Err(Error::Length { what, expected: 1, found: 0 });
     }
-    super::check_finite(what, ArrayView1::from(values).insert_axis(ndarray::Axis(1)))
+    check_finite(what, ArrayView1::from(values).insert_axis(ndarray::Axis(1)))
 }
 
 fn check_unit(name: &str, value: f64) -> Result<(), Error> {

@@ -17,16 +17,6 @@ mod style;
 pub use corner::Corner;
 pub use curves::{coverage_plot, loss_curves, pp_plot};
 
-use crate::error::Error;
-use ndarray::ArrayView2;
-/// The first value that is NaN or infinite is an error.
-fn check_finite(what: &'static str, table: ArrayView2<f64>) -> Result<(), Error> {
-    match table.indexed_iter().find(|(_, value)| !value.is_finite()) {
-        None => Ok(()),
-        Some(((row, column), _)) => Err(Error::NonFinite { what, row, column }),
-    }
-}
-
 #[cfg(test)]
 mod tests {
 

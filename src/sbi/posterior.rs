@@ -5,7 +5,7 @@ use std::ops::Range;
 use ndarray::{Array1, Array2, Array3, ArrayView1, ArrayView2};
 
 use crate::device::Device;
-use crate::error::{Error, check_length};
+use crate::error::{Error, check_finite, check_length};
 use crate::graph::{Graph, Var};
 use crate::models::ConditionalDensity;
 use crate::plan::{Feed, Plan, Request};
@@ -211,13 +211,6 @@ impl<T: Real> Posterior<T> {
         check_length("observation features", self.features(), x.ncols())?;
         check_finite("observation", x)?;
         Ok(x.indexed_iter().map(|((_, j), &v)| T::from_f64(self.x_scale.forward(j, v))).collect())
-    }
-}
-
-fn check_finite(what: &'static str, table: ArrayView2<'_, f64>) -> Result<(), Error> {
-    match table.indexed_iter().find(|(_, v)| !v.is_finite()) {
-        Some(((row, column), _)) => Err(Error::NonFinite { what, row, column }),
-        None => Ok(()),
     }
 }
 

@@ -8,6 +8,7 @@
 use std::any::Any;
 use std::cell::Cell;
 use std::hint::spin_loop;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
@@ -104,6 +105,13 @@ impl Pool {
             let item = unsafe { &mut *first.load(Ordering::Relaxed).add(i) };
             task(i, item);
         });
+    }
+
+    /// Calls `task(range)` for fixed pieces of `0..len`, which do not depend on the number of threads.
+    pub fn run_pieces(&self, len: usize, task: impl Fn(Range<usize>) + Sync) {
+        /// Enough elements to be worth a task, few enough for the cache.
+        const PIECE: usize = 8192;
+        self.run(len.div_ceil(PIECE), &|i| task(i * PIECE..len.min((i + 1) * PIECE)));
     }
 
     /// Runs a job together with the workers; the caller holds the turn.
