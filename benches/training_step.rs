@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use criterion::{Criterion, Throughput, criterion_group};
 use retrodict::math::wide;
-use retrodict::models::{ConditionalDensity, RealNvp, Split};
+use retrodict::models::{ExplicitDensity, RealNvp, Split};
 use retrodict::optim::{Adam, Optimiser};
 use retrodict::rng::{Noise, NoiseId, permutation};
 use retrodict::{Device, Error, Feed, Graph, Layout, Plan, Request, Store};
@@ -79,7 +79,7 @@ impl Job {
         let all = 0..store.layout().len();
         let mut graph = Graph::new();
         let (theta, x) = (graph.input("theta", DIM)?, graph.input("x", CONTEXT)?);
-        let log_prob = flow.log_prob(&mut graph, theta, x)?;
+        let log_prob = flow.log_prob(&mut graph, theta, &[x])?;
         let loss = graph.scale(log_prob, -1.0)?;
         let request = Request::outputs(&[loss]).with_parameter_gradients(all.clone());
         let plan = graph.compile(&device, &request)?;

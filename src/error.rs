@@ -59,6 +59,22 @@ pub enum Error {
         /// What happened and what may help.
         why: String,
     },
+    /// Sampling could not go on.
+    Sampling {
+        /// The step of the sampler, counted from one.
+        step: usize,
+        /// The chain (the row of the batch), counted from zero.
+        chain: usize,
+        /// What happened and what may help.
+        why: String,
+    },
+    /// Long work was stopped by its [`Cancel`](crate::progress::Cancel).
+    Cancelled {
+        /// The steps that were done.
+        step: usize,
+        /// Of how many.
+        steps: usize,
+    },
     /// A file could not be read, written or understood.
     File {
         /// The file.
@@ -110,6 +126,8 @@ impl fmt::Display for Error {
                 write!(f, "parameter `{name}`, row {row}: {why}")
             }
             Self::Training { epoch, why } => write!(f, "training, epoch {epoch}: {why}"),
+            Self::Sampling { step, chain, why } => write!(f, "sampling, step {step}, chain {chain}: {why}"),
+            Self::Cancelled { step, steps } => write!(f, "cancelled after {step} of {steps} steps"),
             Self::File { path, why } => write!(f, "{}: {why}", path.display()),
         }
     }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use crate::error::Error;
 use crate::op::{Backward, Forward, MAX_ARITY, Op};
 use crate::real::Real;
+use crate::rng::Distribution;
 
 /// A value on the tape: a batch of row vectors, `[rows x cols]`. The row count is not part of the graph.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -60,6 +61,7 @@ pub struct Graph<T> {
     pub(crate) widths: Vec<usize>,
     pub(crate) nodes: Vec<Node<T>>,
     pub(crate) inputs: Vec<(String, Var)>,
+    pub(crate) noise: Vec<(Distribution, Var)>,
 }
 
 impl<T: Real> Default for Graph<T> {
@@ -73,7 +75,7 @@ impl<T: Real> Graph<T> {
     pub fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
-        Self { id, widths: Vec::new(), nodes: Vec::new(), inputs: Vec::new() }
+        Self { id, widths: Vec::new(), nodes: Vec::new(), inputs: Vec::new(), noise: Vec::new() }
     }
 
     /// A value that is fed at each step, `[rows x cols]`. Feeds are given in the order of these calls.
@@ -87,6 +89,36 @@ impl<T: Real> Graph<T> {
         let var = self.new_var(cols);
         self.inputs.push((name.to_string(), var));
         Ok(var)
+    }
+
+    /// Noise that each replay draws anew, `[rows x cols]`: the k-th call names the source
+    /// [`NoiseId(k)`](crate::rng::NoiseId); which rows of it a replay takes, its [`Batch`](crate::plan::Batch) says.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if `cols` is 0.
+    pub fn noise(&mut self, distribution: Distribution, cols: usize) -> Result<Var, Error> {
+        if cols == 0 {
+            return Err(Error::shape("noise", "has no column"));
+        }
+        let var = self.new_var(cols);
+        self.noise.push((distribution, var));
+        Ok(var)
+    }
+
+    /// Standard normal noise. See [`Graph::noise`].
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if `cols` is 0.
+    pub fn normal(&mut self, cols: usize) -> Result<Var, Error> {
+        self.noise(Distribution::Normal, cols)
+    }
+
+    /// Uniform noise on (0, 1). See [`Graph::noise`].
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if `cols` is 0.
+    pub fn uniform(&mut self, cols: usize) -> Result<Var, Error> {
+        self.noise(Distribution::Uniform, cols)
     }
 
     /// Width of a value.

@@ -31,6 +31,11 @@ pub trait Op<T: Real>: Debug + Send + Sync {
         Vec::new()
     }
 
+    /// Whether [`Op::backward`] is there. Compiling a gradient through an op without one is an error.
+    fn differentiable(&self) -> bool {
+        true
+    }
+
     /// Which values, beside `saved`, the backward reads.
     fn reads(&self) -> Reads {
         Reads::Nothing

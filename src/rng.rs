@@ -5,16 +5,20 @@
 //! number depends on how many were drawn before it, in which order, or by which thread.
 //!
 //! - [`Noise`] fills blocks of rows inside a computation: the counter is
-//!   (row, column block, step, [`NoiseId`]), the key is the seed.
+//!   (row, column block, step, [`NoiseId`]), the key is the seed. [`NoiseRows`] says which rows a batch takes.
 //! - [`Philox`] is a stream for `rand` and `rand_distr`: the counter is (position, index), the key
 //!   a hash of the seed and of the kind of stream, which keeps it apart from every `Noise`.
 //!
 //! Source: Salmon, Moraes, Dror and Shaw, *Parallel random numbers: as easy as 1, 2, 3* (SC 2011).
 
+use std::convert::Infallible;
+use std::ops::Range;
+
+use rand::TryRng;
+
+use crate::error::{Error, check_length};
 use crate::math::{ln_given_complement, sin_cos_turns, wide};
 use crate::real::Real;
-use rand::TryRng;
-use std::convert::Infallible;
 
 /// Philox4x32 with 10 rounds: four random words from a counter and a key.
 #[inline(always)]
@@ -63,6 +67,73 @@ pub struct Noise {
     pub step: u32,
     /// The source of noise.
     pub id: NoiseId,
+}
+
+/// How the numbers of a source of noise are distributed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Distribution {
+    /// N(0, 1).
+    Normal,
+    /// Uniform on (0, 1).
+    Uniform,
+}
+
+/// The rows of noise that the rows of a batch take: row i of the batch is row g mod `group` of the table with seed
+/// `seeds[g / group]`, where g = `first` + i.
+///
+/// So the draws for one observation, `group` of them under one seed, are the same numbers whatever else is in the
+/// batch and wherever the batch begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NoiseRows<'a> {
+    /// One seed for each group of rows.
+    pub seeds: &'a [u64],
+    /// Rows in a group, at most 2^32.
+    pub group: usize,
+    /// The first row of the batch.
+    pub first: usize,
+    /// The training or sampling step.
+    pub step: u32,
+}
+
+impl<'a> NoiseRows<'a> {
+    /// All rows from one table, beginning with its first row, at step 0.
+    pub fn new(seed: &'a u64) -> Self {
+        Self { seeds: std::slice::from_ref(seed), group: u32::MAX as usize, first: 0, step: 0 }
+    }
+
+    /// The same rows at another step.
+    pub fn at(self, step: u32) -> Self {
+        Self { step, ..self }
+    }
+
+    /// `Ok` if there is noise for this many rows.
+    pub(crate) fn check(&self, rows: usize) -> Result<(), Error> {
+        let (groups, most) = ((self.first + rows).div_ceil(self.group.max(1)), 1 << 32);
+        if self.group == 0 || self.group > most {
+            return Err(Error::parameter(
+                "group",
+                format!("{} rows in a group of noise, 1 to {most} are possible", self.group),
+            ));
+        }
+        check_length("seeds of noise (one for each group of rows)", self.seeds.len().max(groups), self.seeds.len())
+    }
+
+    /// Fills `out`, rows of `cols` values, with the noise of the given rows of the batch from the source `id`.
+    pub(crate) fn fill<T: Real>(&self, from: Distribution, id: NoiseId, rows: Range<usize>, mut out: &mut [T]) {
+        let cols = out.len() / rows.len().max(1);
+        let mut row = self.first + rows.start;
+        while row < self.first + rows.end {
+            let (group, within) = (row / self.group, row % self.group);
+            let run = (self.group - within).min(self.first + rows.end - row);
+            let (head, rest) = out.split_at_mut(run * cols);
+            let noise = Noise { seed: self.seeds[group], step: self.step, id };
+            match from {
+                Distribution::Normal => noise.fill_normal(within as u32, cols, head),
+                Distribution::Uniform => noise.fill_uniform(within as u32, cols, head),
+            }
+            (row, out) = (row + run, rest);
+        }
+    }
 }
 
 /// Philox blocks that are drawn together: enough for the widest SIMD, few enough for the L1 cache.

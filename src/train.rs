@@ -7,9 +7,9 @@ use crate::device::Device;
 use crate::error::{Error, check_length};
 use crate::op::MAX_ARITY;
 use crate::optim::{Adam, Optimiser, Schedule};
-use crate::plan::{Feed, Plan};
+use crate::plan::{Batch, Feed, Plan};
 use crate::real::Real;
-use crate::rng::permutation;
+use crate::rng::{NoiseRows, mix, permutation};
 use crate::store::{Store, Weights};
 
 /// How to train.
@@ -50,11 +50,23 @@ impl Training {
     }
 }
 
-/// Tables of equal length, one for each input of the loss's graph, and which rows are for what.
+/// Where one input of the loss's graph comes from.
+#[derive(Clone, Copy, Debug)]
+pub enum Source<'a, T> {
+    /// The rows of a table.
+    Table(&'a [T]),
+    /// The rows of a table, but beside each row the one that follows it in the epoch's random order: what makes
+    /// independent pairs (θ', x) of the tables of θ and x.
+    Next(&'a [T]),
+    /// One number for all rows, which rises from 0 to 1 over this first part of the training; 1 in validation.
+    WarmUp(f64),
+}
+
+/// One source for each input of the loss's graph, tables of equal length, and which of their rows are for what.
 #[derive(Clone, Debug)]
 pub struct TrainingSet<'a, T> {
-    /// The tables, row by row.
-    pub tables: &'a [&'a [T]],
+    /// The sources, in the order of the graph's inputs.
+    pub inputs: &'a [Source<'a, T>],
     /// Rows that are trained on.
     pub training: &'a [u32],
     /// Rows on which early stopping is decided: always all of them.
@@ -94,6 +106,8 @@ impl History {
 
 /// Minimises the mean over rows of the loss that `plan` computes, over the part `range` of the parameters.
 ///
+/// Noise that the graph draws is new in each step; in validation it is the same in each epoch, row by row.
+///
 /// After each epoch `on_epoch` is told; it may break off the training. At the end, however it came, the store holds
 /// the averaged weights of the best epoch. Same seed, same weights, whatever the number of threads.
 ///
@@ -114,7 +128,7 @@ pub fn fit<T: Real>(
     for (what, rows) in [("training rows", set.training), ("validation rows", set.validation)] {
         check_length(what, rows.len().max(1), rows.len())?;
     }
-    check_length("tables", set.tables.len().min(MAX_ARITY), set.tables.len())?;
+    check_length("inputs", set.inputs.len().min(MAX_ARITY), set.inputs.len())?;
     let start = Instant::now();
     let optimiser = Optimiser::new(settings.adam.clone(), range.clone())?;
     let mut trainer = Trainer { device, store, plan, set, optimiser, settings };
@@ -164,9 +178,10 @@ impl<T: Real> Trainer<'_, '_, T> {
         let rows = self.set.training.len();
         let order = permutation(rows as u32, self.settings.seed, epoch as u64);
         let order: Vec<u32> = order.into_iter().map(|i| self.set.training[i as usize]).collect();
+        let next = following(&order);
         let (mut loss_sum, mut norm_sum) = (0.0, 0.0);
-        for batch in order.chunks(self.settings.batch) {
-            let (loss, norm) = self.step(batch)?;
+        for (batch, next) in order.chunks(self.settings.batch).zip(next.chunks(self.settings.batch)) {
+            let (loss, norm) = self.step(batch, next)?;
             if !(loss.is_finite() && norm.is_finite()) {
                 return Err(diverged(self.optimiser.steps(), "the loss or its gradient"));
             }
@@ -182,18 +197,24 @@ impl<T: Real> Trainer<'_, '_, T> {
     }
 
     /// (loss before the update, norm of its gradient)
-    fn step(&mut self, batch: &[u32]) -> Result<(f64, f64), Error> {
-        let steps = self.steps_per_epoch() * self.settings.max_epochs as u64;
-        let factor = self.settings.schedule.factor(self.optimiser.steps(), steps);
-        let feeds = gather(self.set.tables, batch);
-        let loss = self.plan.mean_and_gradient(self.store, batch.len(), &feeds[..self.set.tables.len()])?;
+    fn step(&mut self, batch: &[u32], next: &[u32]) -> Result<(f64, f64), Error> {
+        let (step, steps) = (self.optimiser.steps(), self.steps_per_epoch() * self.settings.max_epochs as u64);
+        let factor = self.settings.schedule.factor(step, steps);
+        let ramps = ramps(self.set.inputs, step as f64 / steps as f64);
+        let feeds = feeds(self.set.inputs, batch, next, &ramps);
+        let seed = noise_seed(self.settings, "training");
+        let rows = Batch::with_noise(batch.len(), NoiseRows::new(&seed).at(step as u32));
+        let loss = self.plan.mean_and_gradient(self.store, rows, &feeds[..self.set.inputs.len()])?;
         Ok((loss, self.optimiser.step(self.device, self.store, factor)?))
     }
 
     fn validation_loss(&mut self) -> Result<f64, Error> {
-        let feeds = gather(self.set.tables, self.set.validation);
-        let weights = self.store.weights(Weights::Ema);
-        self.plan.mean(weights, self.set.validation.len(), &feeds[..self.set.tables.len()])
+        let (rows, ramps) = (self.set.validation, ramps(self.set.inputs, 1.0));
+        let next = following(rows);
+        let feeds = feeds(self.set.inputs, rows, &next, &ramps);
+        let seed = noise_seed(self.settings, "validation");
+        let batch = Batch::with_noise(rows.len(), NoiseRows::new(&seed));
+        self.plan.mean(self.store.weights(Weights::Ema), batch, &feeds[..self.set.inputs.len()])
     }
 
     fn steps_per_epoch(&self) -> u64 {
@@ -201,7 +222,36 @@ impl<T: Real> Trainer<'_, '_, T> {
     }
 }
 
-/// Feeds of the same rows of each table.
-fn gather<'a, T>(tables: &[&'a [T]], rows: &'a [u32]) -> [Feed<'a, T>; MAX_ARITY] {
-    std::array::from_fn(|i| Feed::Gather(tables.get(i).copied().unwrap_or_default(), rows))
+/// Each row's follower, the first one's after the last.
+fn following(order: &[u32]) -> Vec<u32> {
+    let mut next = order.to_vec();
+    next.rotate_left(1);
+    next
+}
+
+/// The noise of training and validation: keys that differ from each other and from that of the initial weights.
+fn noise_seed(settings: &Training, purpose: &str) -> u64 {
+    mix(settings.seed, purpose.bytes().map(u64::from))
+}
+
+/// The numbers that the warm-ups have reached.
+fn ramps<T: Real>(inputs: &[Source<'_, T>], progress: f64) -> [[T; 1]; MAX_ARITY] {
+    std::array::from_fn(|i| match inputs.get(i) {
+        Some(Source::WarmUp(part)) if progress < *part => [T::from_f64(progress / part)],
+        _ => [T::ONE],
+    })
+}
+
+/// What each input is fed for these rows.
+fn feeds<'a, T: Real>(
+    inputs: &[Source<'a, T>],
+    rows: &'a [u32],
+    next: &'a [u32],
+    ramps: &'a [[T; 1]; MAX_ARITY],
+) -> [Feed<'a, T>; MAX_ARITY] {
+    std::array::from_fn(|i| match inputs.get(i) {
+        Some(Source::Table(table)) => Feed::Gather(table, rows),
+        Some(Source::Next(table)) => Feed::Gather(table, next),
+        Some(Source::WarmUp(_)) | None => Feed::Repeat(&ramps[i]),
+    })
 }

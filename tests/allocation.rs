@@ -3,7 +3,7 @@
 use std::alloc::{GlobalAlloc, Layout as Memory, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use retrodict::models::{ConditionalDensity, RealNvp};
+use retrodict::models::{ExplicitDensity, RealNvp};
 use retrodict::optim::{Adam, Optimiser};
 use retrodict::store::Weights;
 use retrodict::{Device, Feed, Graph, Layout, Request, Store};
@@ -38,7 +38,7 @@ fn replaying_a_plan_allocates_nothing() {
         let all = 0..store.layout().len();
         let mut graph = Graph::new();
         let (theta, x) = (graph.input("theta", 5).unwrap(), graph.input("x", 16).unwrap());
-        let log_prob = flow.log_prob(&mut graph, theta, x).unwrap();
+        let log_prob = flow.log_prob(&mut graph, theta, &[x]).unwrap();
         let loss = graph.scale(log_prob, -1.0).unwrap();
         let mut plan =
             graph.compile(&device, &Request::outputs(&[loss]).with_parameter_gradients(all.clone())).unwrap();

@@ -1,7 +1,7 @@
 //! The flow in double precision: gradient, inverse and log-determinant.
 
 use retrodict::check::graph_gradient_error;
-use retrodict::models::{ConditionalDensity, RealNvp, RealNvpFlow, Split};
+use retrodict::models::{ExplicitDensity, RealNvp, RealNvpFlow, Split};
 use retrodict::ops::coupling::Direction;
 use retrodict::rng::{Noise, NoiseId};
 use retrodict::store::Weights;
@@ -31,10 +31,10 @@ fn normal(rows: usize, cols: usize, id: u32) -> Vec<f64> {
 
 /// (value, log-det) of the flow in one direction.
 fn run(flow: &RealNvpFlow, store: &Store<f64>, value: &[f64], x: &[f64], direction: Direction) -> (Vec<f64>, Vec<f64>) {
-    let (dim, rows) = (ConditionalDensity::<f64>::dim(flow), x.len() / CONTEXT);
+    let (dim, rows) = (ExplicitDensity::<f64>::dim(flow), x.len() / CONTEXT);
     let mut graph = Graph::new();
     let (v, c) = (graph.input("value", dim).unwrap(), graph.input("x", CONTEXT).unwrap());
-    let (y, ln_det) = flow.transform_and_log_det(&mut graph, v, c, direction).unwrap();
+    let (y, ln_det) = flow.transform_and_log_det(&mut graph, v, &[c], direction).unwrap();
     let mut plan = graph.compile(&Device::cpu_with_threads(1), &Request::outputs(&[y, ln_det])).unwrap();
     let (mut out, mut det) = (vec![0.0; rows * dim], vec![0.0; rows]);
     let feeds = [Feed::Rows(value), Feed::Rows(x)];
@@ -48,7 +48,7 @@ fn the_gradient_of_the_negative_log_likelihood() {
         let (flow, store) = flow(dim, split);
         let mut graph = Graph::new();
         let (theta, x) = (graph.input("theta", dim).unwrap(), graph.input("x", CONTEXT).unwrap());
-        let log_prob: Var = flow.log_prob(&mut graph, theta, x).unwrap();
+        let log_prob: Var = flow.log_prob(&mut graph, theta, &[x]).unwrap();
         let loss = graph.scale(log_prob, -1.0).unwrap();
         for rows in [1, 13] {
             let error = graph_gradient_error(&graph, &store, &[loss], rows, 5).unwrap();

@@ -10,7 +10,7 @@ use retrodict::ops::elementwise::Activation;
 use retrodict::optim::{Adam, Schedule};
 use retrodict::rng::Philox;
 use retrodict::store::Weights;
-use retrodict::train::{Training, TrainingSet, fit};
+use retrodict::train::{Source, Training, TrainingSet, fit};
 use retrodict::{Dataset, Device, Feed, Graph, Layout, Npe, Posterior, Prior, Request, Store, Validation, simulate};
 
 const SD: [f64; 3] = [1.0, 2.0, 0.5];
@@ -218,7 +218,7 @@ fn c2st(a: &Array2<f64>, b: &Array2<f64>) -> f64 {
     let (train, rest) = order.split_at(n * 6 / 10);
     let (validation, test) = rest.split_at(n / 10);
     let settings = Training { max_epochs: 30, patience: 10, adam: Adam::new(2e-3), ..Training::default() };
-    let set = TrainingSet { tables: &[&table, &label], training: train, validation };
+    let set = TrainingSet { inputs: &[Source::Table(&table), Source::Table(&label)], training: train, validation };
     fit(&device, &mut store, &mut plan, all, &set, &settings, |_| std::ops::ControlFlow::Continue(())).unwrap();
 
     let mut graph = Graph::new();

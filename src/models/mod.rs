@@ -1,46 +1,181 @@
 //! The density families, under one vocabulary.
+//!
+//! A [`Family`] is what a user chooses: settings, from which a model of any width is trained. What the trained model
+//! can give is its type:
+//!
+//! | can | trait | families |
+//! |---|---|---|
+//! | be drawn from | [`Generative`] | all |
+//! | be evaluated, normalised | [`Density`] | mixtures, flows, score models and flow matching |
+//! | be recorded on a graph, and so differentiated | [`ExplicitDensity`] | mixtures, flows |
+//! | be evaluated up to a constant | [`LogDensity`](crate::sample::LogDensity) | energies, likelihoods, ratios |
+//!
+//! A width of 0 for the context x makes any model unconditional: q(θ).
 
+mod explicit;
 mod real_nvp;
 
+pub use explicit::{Explicit, ExplicitDensity, ExplicitFamily};
 pub use real_nvp::{RealNvp, RealNvpFlow, Split};
 
 use std::fmt::Debug;
+use std::ops::ControlFlow;
 
+use crate::device::Device;
 use crate::error::Error;
 use crate::graph::{Graph, Var};
+use crate::plan::{Feed, Request};
 use crate::real::Real;
-use crate::store::Scope;
+use crate::sample::Sampler;
+use crate::store::{Layout, Store};
+use crate::train::{Epoch, History, Source, Training, TrainingSet, fit};
 
-/// Conditional densities q(θ | x) on R^d, which can be evaluated and sampled.
-///
-/// A model holds parameter ids only. It records itself on any graph, so training, evaluation and sampling are three
-/// plans on one [`Store`](crate::store::Store).
-pub trait ConditionalDensity<T: Real>: Debug + Send + Sync {
+/// A trained model of θ given x from which can be drawn.
+pub trait Generative<T: Real>: Debug + Send + Sync {
     /// d, the width of θ.
     fn dim(&self) -> usize;
 
-    /// The width of x.
+    /// The width of x; 0 if the model is unconditional.
     fn context(&self) -> usize;
 
-    /// Records log q(θ | x), `[rows x 1]`, in nats.
+    /// Compiles what draws θ ~ q(θ | x).
     ///
     /// # Errors
-    /// [`Error::Shape`] if `theta` or `x` have the wrong width.
-    fn log_prob(&self, graph: &mut Graph<T>, theta: Var, x: Var) -> Result<Var, Error>;
-
-    /// Records θ ~ q(θ | x), `[rows x d]`, as a function of standard normal noise `[rows x d]`.
-    ///
-    /// # Errors
-    /// [`Error::Shape`] if `noise` or `x` have the wrong width.
-    fn sample(&self, graph: &mut Graph<T>, noise: Var, x: Var) -> Result<Var, Error>;
+    /// What compiling says.
+    fn sampler(&self, device: &Device) -> Result<Box<dyn Sampler<T> + '_>, Error>;
 }
 
-/// What a user chooses: the settings of a family, from which a model of any width is built.
-pub trait Family<T: Real>: Debug {
-    /// Registers a model of θ `[rows x dim]` given x `[rows x context]`.
+/// A trained model whose normalised density can be evaluated.
+pub trait Density<T: Real>: Generative<T> {
+    /// Compiles what evaluates ln q(θ | x).
     ///
     /// # Errors
-    /// [`Error::Parameter`] that names the setting or width that cannot be.
-    fn build(&self, scope: &mut Scope<'_>, dim: usize, context: usize)
-    -> Result<Box<dyn ConditionalDensity<T>>, Error>;
+    /// What compiling says.
+    fn evaluator(&self, device: &Device) -> Result<Box<dyn Evaluator<T> + '_>, Error>;
+}
+
+/// A compiled density.
+pub trait Evaluator<T: Real> {
+    /// ln q(θ | x) in nats for each row of `theta`, `[rows x dim]`, given a feed of the context (none if the model is
+    /// unconditional).
+    ///
+    /// # Errors
+    /// [`Error::Length`] or [`Error::Shape`] if anything does not fit, [`Error::Sampling`] if an integration fails.
+    fn log_prob(&mut self, weights: &[T], theta: &[T], context: &[Feed<'_, T>], log_q: &mut [T]) -> Result<(), Error>;
+}
+
+/// What a user chooses: the settings of a family, from which a model of any width is trained.
+pub trait Family<T: Real>: Debug {
+    /// What the trained model can give: `dyn Density<T>` if it has a density.
+    type Model: Generative<T> + ?Sized;
+
+    /// Trains a model of θ given x.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] that names the setting or width that cannot be, [`Error::Training`] if it diverges.
+    fn train(&self, problem: &Problem<'_, T>, on_epoch: OnEpoch<'_>) -> Result<Trained<T, Self::Model>, Error>;
+}
+
+/// Who is told of each epoch, and may break off the training.
+pub type OnEpoch<'a> = &'a mut dyn FnMut(&Epoch) -> ControlFlow<()>;
+
+/// A model with its weights, and how it was trained.
+#[derive(Debug)]
+pub struct Trained<T, M: ?Sized> {
+    /// The model.
+    pub model: Box<M>,
+    /// Its weights.
+    pub store: Store<T>,
+    /// First to last epoch.
+    pub history: History,
+}
+
+/// What a family is given to train on: pairs (θ, x) in learned coordinates, each column of order one.
+#[derive(Clone, Copy, Debug)]
+pub struct Problem<'a, T> {
+    /// Where to train.
+    pub device: &'a Device,
+    /// θ, `[rows x dim]`.
+    pub theta: &'a [T],
+    /// The width of θ.
+    pub dim: usize,
+    /// x, `[rows x context]`.
+    pub x: &'a [T],
+    /// The width of x; 0 for none.
+    pub context: usize,
+    /// Rows that are trained on.
+    pub training_rows: &'a [u32],
+    /// Rows on which early stopping is decided.
+    pub validation_rows: &'a [u32],
+    /// How to train.
+    pub training: &'a Training,
+    /// Seed of the initial weights.
+    pub seed: u64,
+}
+
+impl<T: Real> Problem<'_, T> {
+    /// Minimises the mean of the loss that `record` records, given θ, the context (none or one value), and a value for
+    /// each of `more` sources.
+    ///
+    /// # Errors
+    /// What recording says, and what [`fit`] says.
+    pub fn minimise(
+        &self,
+        layout: Layout,
+        more: &[Source<'_, T>],
+        record: impl FnOnce(&mut Graph<T>, Var, &[Var], &[Var]) -> Result<Var, Error>,
+        on_epoch: OnEpoch<'_>,
+    ) -> Result<(Store<T>, History), Error> {
+        let mut store = Store::new(layout, self.seed);
+        let mut graph = Graph::new();
+        let theta = graph.input("theta", self.dim)?;
+        let context = context_input(&mut graph, self.context)?;
+        let further = more.iter().map(|source| graph.input("further", self.cols(source)));
+        let further = further.collect::<Result<Vec<_>, _>>()?;
+        let loss = record(&mut graph, theta, &context, &further)?;
+        let all = 0..store.layout().len();
+        let mut plan = graph.compile(self.device, &Request::outputs(&[loss]).with_parameter_gradients(all.clone()))?;
+
+        let mut inputs = vec![Source::Table(self.theta)];
+        inputs.extend(context.iter().map(|_| Source::Table(self.x)));
+        inputs.extend(more);
+        let set = TrainingSet { inputs: &inputs, training: self.training_rows, validation: self.validation_rows };
+        let history = fit(self.device, &mut store, &mut plan, all, &set, self.training, on_epoch)?;
+        Ok((store, history))
+    }
+
+    fn cols(&self, source: &Source<'_, T>) -> usize {
+        let rows = self.theta.len() / self.dim.max(1);
+        match source {
+            Source::Table(table) | Source::Next(table) => table.len() / rows.max(1),
+            Source::WarmUp(_) => 1,
+        }
+    }
+}
+
+/// The input that feeds the context: none if it has no column.
+pub(crate) fn context_input<T: Real>(graph: &mut Graph<T>, cols: usize) -> Result<Vec<Var>, Error> {
+    if cols == 0 { Ok(Vec::new()) } else { Ok(vec![graph.input("x", cols)?]) }
+}
+
+/// `Ok` if a value and the context have the widths that a model was built for.
+pub(crate) fn check_widths<T: Real>(
+    op: &'static str,
+    graph: &Graph<T>,
+    value: (Var, usize),
+    context: (&[Var], usize),
+) -> Result<(), Error> {
+    let widths = context.0.iter().map(|&v| graph.cols(v)).collect::<Result<Vec<_>, _>>()?;
+    let found = [graph.cols(value.0)?, widths.iter().sum()];
+    for ((what, found), expected) in ["value", "context"].into_iter().zip(found).zip([value.1, context.1]) {
+        if found != expected {
+            return Err(Error::shape(op, format!("the {what} has {found} columns, expected {expected}")));
+        }
+    }
+    Ok(())
+}
+
+/// The inputs of a network: what there is, or a constant if there is nothing to depend on.
+pub(crate) fn or_constant<T: Real>(graph: &mut Graph<T>, inputs: Vec<Var>) -> Result<Vec<Var>, Error> {
+    if inputs.is_empty() { Ok(vec![graph.constant(1.0, 1)?]) } else { Ok(inputs) }
 }

@@ -9,7 +9,7 @@
 
 use crate::error::Error;
 use crate::graph::{Graph, Var};
-use crate::models::{ConditionalDensity, Family};
+use crate::models::{ExplicitDensity, ExplicitFamily, check_widths, or_constant};
 use crate::nn::Mlp;
 use crate::ops::coupling::Direction;
 use crate::ops::elementwise::Activation;
@@ -68,9 +68,9 @@ impl RealNvp {
     /// Registers a flow of θ `[rows x dim]` given x `[rows x context]`; it starts as the identity.
     ///
     /// # Errors
-    /// [`Error::Parameter`] if there is no layer, `dim` or `context` is 0, or `clamp` is not positive.
+    /// [`Error::Parameter`] if there is no layer, `dim` is 0, or `clamp` is not positive.
     pub fn flow(&self, scope: &mut Scope<'_>, dim: usize, context: usize) -> Result<RealNvpFlow, Error> {
-        for (name, value) in [("layers", self.layers), ("dim", dim), ("context", context)] {
+        for (name, value) in [("layers", self.layers), ("dim", dim)] {
             if value == 0 {
                 return Err(Error::parameter(name, "0 must be at least 1"));
             }
@@ -81,7 +81,7 @@ impl RealNvp {
         let mut layers = Vec::with_capacity(self.layers);
         for l in 0..self.layers {
             let (identity, transformed) = self.split.columns(l, dim);
-            let (inputs, outputs) = (identity.len() + context, 2 * transformed.len());
+            let (inputs, outputs) = ((identity.len() + context).max(1), 2 * transformed.len());
             let conditioner =
                 Mlp::starting_at_zero(&mut scope.scope(l), inputs, &self.hidden, outputs, self.activation)?;
             layers.push(Layer { identity, transformed, conditioner });
@@ -90,13 +90,8 @@ impl RealNvp {
     }
 }
 
-impl<T: Real> Family<T> for RealNvp {
-    fn build(
-        &self,
-        scope: &mut Scope<'_>,
-        dim: usize,
-        context: usize,
-    ) -> Result<Box<dyn ConditionalDensity<T>>, Error> {
+impl<T: Real> ExplicitFamily<T> for RealNvp {
+    fn build(&self, scope: &mut Scope<'_>, dim: usize, context: usize) -> Result<Box<dyn ExplicitDensity<T>>, Error> {
         Ok(Box::new(self.flow(scope, dim, context)?))
     }
 }
@@ -127,22 +122,18 @@ impl RealNvpFlow {
         &self,
         graph: &mut Graph<T>,
         value: Var,
-        x: Var,
+        context: &[Var],
         direction: Direction,
     ) -> Result<(Var, Var), Error> {
-        for (what, var, width) in [("value", value, self.dim), ("context", x, self.context)] {
-            let found = graph.cols(var)?;
-            if found != width {
-                return Err(Error::shape("real_nvp", format!("the {what} has {found} columns, expected {width}")));
-            }
-        }
+        check_widths("real_nvp", graph, (value, self.dim), (context, self.context))?;
         let mut state = (value, graph.constant(0.0, 1)?);
         let mut step = |layer: &Layer| -> Result<(), Error> {
             let mut inputs = Vec::with_capacity(2);
             if !layer.identity.is_empty() {
                 inputs.push(graph.select(state.0, &layer.identity)?);
             }
-            inputs.push(x);
+            inputs.extend(context);
+            let inputs = or_constant(graph, inputs)?;
             let raw = layer.conditioner.forward(graph, &inputs)?;
             state = graph.coupling(state.0, raw, state.1, &layer.transformed, self.clamp, direction)?;
             Ok(())
@@ -155,7 +146,7 @@ impl RealNvpFlow {
     }
 }
 
-impl<T: Real> ConditionalDensity<T> for RealNvpFlow {
+impl<T: Real> ExplicitDensity<T> for RealNvpFlow {
     fn dim(&self) -> usize {
         self.dim
     }
@@ -164,13 +155,14 @@ impl<T: Real> ConditionalDensity<T> for RealNvpFlow {
         self.context
     }
 
-    fn log_prob(&self, graph: &mut Graph<T>, theta: Var, x: Var) -> Result<Var, Error> {
-        let (z, ln_det) = self.transform_and_log_det(graph, theta, x, Direction::Forward)?;
+    fn log_prob(&self, graph: &mut Graph<T>, theta: Var, context: &[Var]) -> Result<Var, Error> {
+        let (z, ln_det) = self.transform_and_log_det(graph, theta, context, Direction::Forward)?;
         let base = graph.normal_log_density(z)?;
         graph.add(base, ln_det)
     }
 
-    fn sample(&self, graph: &mut Graph<T>, noise: Var, x: Var) -> Result<Var, Error> {
-        Ok(self.transform_and_log_det(graph, noise, x, Direction::Inverse)?.0)
+    fn sample(&self, graph: &mut Graph<T>, context: &[Var]) -> Result<Var, Error> {
+        let noise = graph.normal(self.dim)?;
+        Ok(self.transform_and_log_det(graph, noise, context, Direction::Inverse)?.0)
     }
 }

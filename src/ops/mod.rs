@@ -24,7 +24,10 @@ macro_rules! ops {
     };
 }
 
-ops! { affine, arithmetic, concat, constant, coupling, elementwise, linear, normal_log_density, reduce, select }
+ops! {
+    affine, arithmetic, combine, concat, constant, coupling, elementwise, function, linear, normal_log_density, reduce,
+    select,
+}
 
 /// Where a case's inputs are drawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

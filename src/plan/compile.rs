@@ -8,6 +8,7 @@ use crate::op::{MAX_ARITY, Reads};
 use crate::plan::Request;
 use crate::plan::memory::{Lifetime, Slot, place};
 use crate::real::Real;
+use crate::rng::{Distribution, NoiseId};
 
 /// A buffer of the workspace, by number; [`Program::slots`] says where it lies.
 pub(super) type Buffer = usize;
@@ -24,6 +25,15 @@ pub(super) enum Target {
 #[derive(Clone, Debug)]
 pub(super) struct Fed {
     pub name: String,
+    pub cols: usize,
+    pub buffer: Option<Buffer>,
+}
+
+/// Noise that the plan draws: where it comes from, and where it goes (`None` if no op reads it).
+#[derive(Clone, Debug)]
+pub(super) struct Drawn {
+    pub distribution: Distribution,
+    pub id: NoiseId,
     pub cols: usize,
     pub buffer: Option<Buffer>,
 }
@@ -65,6 +75,7 @@ pub(super) struct Reverse {
 #[derive(Clone, Debug)]
 pub(super) struct Program<T> {
     pub feeds: Vec<Fed>,
+    pub noise: Vec<Drawn>,
     pub forward: Vec<Replay<T>>,
     pub outputs: Vec<Buffer>,
     pub seeds: Vec<Target>,
@@ -88,6 +99,11 @@ pub(super) fn compile<T: Real>(graph: &Graph<T>, request: &Request) -> Result<Pr
     if request.wants_gradients() && !request.outputs.iter().any(|o| differentiated[o.index()]) {
         let why = "no output depends on a parameter or input whose gradient is asked for";
         return Err(Error::shape("compile", why));
+    }
+    let passed = |n: &&&Node<T>| n.outputs.iter().any(|v| differentiated[v.index()]);
+    if let Some(node) = nodes.iter().filter(passed).find(|n| !n.op.differentiable()) {
+        let why = "has no derivative, and a gradient was asked for that passes through it";
+        return Err(Error::shape(node.op.name(), why));
     }
     let count = graph.widths.len();
     let compiler = Compiler {
@@ -160,7 +176,7 @@ struct Compiler<'a, T> {
 impl<T: Real> Compiler<'_, T> {
     fn run(mut self) -> Program<T> {
         let end = 1 + self.nodes.len();
-        let feeds = self.feeds();
+        let (feeds, noise) = (self.feeds(), self.noise());
         let forward = self.forward();
         let outputs = self.request.outputs.iter().map(|&v| self.value(v, end)).collect();
         let (mut seeds, mut backward) = (vec![Target::Skip; self.request.outputs.len()], Vec::new());
@@ -176,6 +192,7 @@ impl<T: Real> Compiler<'_, T> {
             params: params.max().unwrap_or(0),
             trained: self.request.params.clone().unwrap_or(0..0),
             feeds,
+            noise,
             forward,
             outputs,
             seeds,
@@ -224,16 +241,27 @@ impl<T: Real> Compiler<'_, T> {
     }
 
     fn feeds(&mut self) -> Vec<Fed> {
-        let used = |var: &Var| self.request.outputs.contains(var) || self.nodes.iter().any(|n| n.inputs.contains(var));
-        let used: Vec<bool> = self.graph.inputs.iter().map(|(_, var)| used(var)).collect();
-        let inputs = self.graph.inputs.iter().zip(used);
-        inputs
-            .map(|((name, var), used)| Fed {
-                name: name.clone(),
-                cols: self.width(*var),
-                buffer: used.then(|| self.value(*var, 0)),
-            })
-            .collect()
+        let graph = self.graph;
+        let fed =
+            |(name, var): &(String, Var)| Fed { name: name.clone(), cols: self.width(*var), buffer: self.loaded(*var) };
+        graph.inputs.iter().map(fed).collect()
+    }
+
+    fn noise(&mut self) -> Vec<Drawn> {
+        let graph = self.graph;
+        let drawn = |(id, &(distribution, var)): (usize, &(Distribution, Var))| Drawn {
+            distribution,
+            id: NoiseId(id as u32),
+            cols: self.width(var),
+            buffer: self.loaded(var),
+        };
+        graph.noise.iter().enumerate().map(drawn).collect()
+    }
+
+    /// The buffer of a value that is there before the first op, if anything reads it.
+    fn loaded(&mut self, var: Var) -> Option<Buffer> {
+        let read = self.request.outputs.contains(&var) || self.nodes.iter().any(|n| n.inputs.contains(&var));
+        read.then(|| self.value(var, 0))
     }
 
     fn forward(&mut self) -> Vec<Replay<T>> {

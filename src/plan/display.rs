@@ -16,6 +16,9 @@ impl<T: Real> fmt::Display for Plan<T> {
         for fed in &p.feeds {
             writeln!(f, "  feed     {} [{}]", fed.name, fed.cols)?;
         }
+        for (i, drawn) in p.noise.iter().enumerate() {
+            writeln!(f, "  noise    {i} [{}] {:?}", drawn.cols, drawn.distribution)?;
+        }
         p.forward.iter().try_for_each(|step| self.forward_line(f, step))?;
         p.backward.iter().try_for_each(|step| self.backward_line(f, step))
     }

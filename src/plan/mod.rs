@@ -7,6 +7,7 @@
 mod compile;
 mod display;
 mod memory;
+mod nested;
 mod tile;
 
 use std::ops::Range;
@@ -20,6 +21,7 @@ use crate::graph::{Graph, Var};
 use crate::math::wide;
 use crate::op::MAX_ARITY;
 use crate::real::Real;
+use crate::rng::NoiseRows;
 use crate::store::{Store, Weights};
 use compile::{Program, compile};
 use tile::{Lane, Tile};
@@ -97,6 +99,28 @@ impl<T: Real> Feed<'_, T> {
     }
 }
 
+/// What a replay works on: a number of rows, and the noise that they take.
+///
+/// A plain number of rows is a batch without noise: `plan.forward(params, 256, ..)`.
+#[derive(Clone, Copy, Debug)]
+pub struct Batch<'a> {
+    rows: usize,
+    noise: Option<NoiseRows<'a>>,
+}
+
+impl<'a> Batch<'a> {
+    /// Rows of a graph that draws noise.
+    pub fn with_noise(rows: usize, noise: NoiseRows<'a>) -> Self {
+        Self { rows, noise: Some(noise) }
+    }
+}
+
+impl From<usize> for Batch<'_> {
+    fn from(rows: usize) -> Self {
+        Self { rows, noise: None }
+    }
+}
+
 /// Adjoints of the outputs.
 #[derive(Clone, Copy, Debug)]
 enum Seed<'a, T> {
@@ -111,6 +135,7 @@ struct Call<'a, T> {
     params: &'a [T],
     rows: usize,
     feeds: &'a [Feed<'a, T>],
+    noise: Option<NoiseRows<'a>>,
     seed: Option<Seed<'a, T>>,
     outputs: &'a [Disjoint<'a, T>],
     input_gradients: &'a [Disjoint<'a, T>],
@@ -172,25 +197,27 @@ impl<T: Real> Plan<T> {
     ///
     /// # Errors
     /// [`Error::Length`] or [`Error::Shape`] if parameters, feeds or outputs do not fit.
-    pub fn forward(
+    pub fn forward<'a>(
         &mut self,
         params: &[T],
-        rows: usize,
+        batch: impl Into<Batch<'a>>,
         feeds: &[Feed<'_, T>],
         outputs: &mut [&mut [T]],
     ) -> Result<(), Error> {
-        self.check_outputs(rows, outputs)?;
-        self.run(params, rows, feeds, None, outputs, &mut [])
+        let batch = batch.into();
+        self.check_outputs(batch.rows, outputs)?;
+        self.run(params, batch, feeds, None, outputs, &mut [])
     }
 
     /// Mean over rows and columns of the first output.
     ///
     /// # Errors
     /// As [`Plan::forward`], and [`Error::Length`] if there is no row.
-    pub fn mean(&mut self, params: &[T], rows: usize, feeds: &[Feed<'_, T>]) -> Result<f64, Error> {
-        check_some_rows(rows)?;
-        self.run(params, rows, feeds, None, &mut [], &mut [])?;
-        Ok(self.mean_of_first(rows))
+    pub fn mean<'a>(&mut self, params: &[T], batch: impl Into<Batch<'a>>, feeds: &[Feed<'_, T>]) -> Result<f64, Error> {
+        let batch = batch.into();
+        check_some_rows(batch.rows)?;
+        self.run(params, batch, feeds, None, &mut [], &mut [])?;
+        Ok(self.mean_of_first(batch.rows))
     }
 
     /// Mean over the rows of the first output, which must have one column (a loss), and its gradient with respect to
@@ -200,28 +227,37 @@ impl<T: Real> Plan<T> {
     ///
     /// # Errors
     /// As [`Plan::mean`], and [`Error::Shape`] if the plan has another output or no parameter gradient.
-    pub fn mean_and_gradient(
+    pub fn mean_and_gradient<'a>(
         &mut self,
         store: &mut Store<T>,
-        rows: usize,
+        batch: impl Into<Batch<'a>>,
         feeds: &[Feed<'_, T>],
     ) -> Result<f64, Error> {
-        check_some_rows(rows)?;
+        let batch = batch.into();
+        check_some_rows(batch.rows)?;
         if self.width_of_outputs() != 1 || self.program.trained.is_empty() {
             let why = "needs a plan with one output of one column and with parameter gradients";
             return Err(Error::shape("mean_and_gradient", why));
         }
         check_length("gradient elements", self.program.trained.end, store.grads.len().min(self.program.trained.end))?;
-        self.run(store.weights(Weights::Raw), rows, feeds, Some(Seed::Mean), &mut [], &mut [])?;
-        self.add_lanes(rows, &mut store.grads[self.program.trained.clone()]);
-        Ok(self.mean_of_first(rows))
+        self.run(store.weights(Weights::Raw), batch, feeds, Some(Seed::Mean), &mut [], &mut [])?;
+        self.add_lanes(batch.rows, &mut store.grads[self.program.trained.clone()]);
+        Ok(self.mean_of_first(batch.rows))
     }
 
     /// Any adjoint of the outputs, pulled back to the inputs and parameters asked for.
     ///
     /// # Errors
     /// As [`Plan::forward`].
-    pub fn vjp(&mut self, params: &[T], rows: usize, feeds: &[Feed<'_, T>], vjp: &mut Vjp<'_, T>) -> Result<(), Error> {
+    pub fn vjp<'a>(
+        &mut self,
+        params: &[T],
+        batch: impl Into<Batch<'a>>,
+        feeds: &[Feed<'_, T>],
+        vjp: &mut Vjp<'_, T>,
+    ) -> Result<(), Error> {
+        let batch = batch.into();
+        let rows = batch.rows;
         if !vjp.outputs.is_empty() {
             self.check_outputs(rows, vjp.outputs)?;
         }
@@ -234,7 +270,7 @@ impl<T: Real> Plan<T> {
             check_length("input gradient elements (rows x columns)", rows * cols, gradient.len())?;
         }
         check_length("parameter gradient elements", self.program.trained.len(), vjp.parameter_gradient.len())?;
-        self.run(params, rows, feeds, Some(Seed::Given(vjp.seeds)), vjp.outputs, vjp.input_gradients)?;
+        self.run(params, batch, feeds, Some(Seed::Given(vjp.seeds)), vjp.outputs, vjp.input_gradients)?;
         self.add_lanes(rows, vjp.parameter_gradient);
         Ok(())
     }
@@ -255,7 +291,7 @@ impl<T: Real> Plan<T> {
     fn run(
         &mut self,
         params: &[T],
-        rows: usize,
+        Batch { rows, noise }: Batch<'_>,
         feeds: &[Feed<'_, T>],
         seed: Option<Seed<'_, T>>,
         outputs: &mut [&mut [T]],
@@ -268,10 +304,15 @@ impl<T: Real> Plan<T> {
             feed.check(rows, fed.cols)
                 .map_err(|e| Error::shape("feed", format!("input `{}` of {} columns: {e}", fed.name, fed.cols)))?;
         }
+        match noise {
+            Some(noise) => noise.check(rows)?,
+            None if program.noise.iter().all(|drawn| drawn.buffer.is_none()) => {}
+            None => return Err(Error::shape("noise", "the graph draws noise; replay it with `Batch::with_noise`")),
+        }
         let (output_count, gradient_count) = (outputs.len(), input_gradients.len());
         let (outputs, input_gradients) = (shared(outputs), shared(input_gradients));
         let (outputs, input_gradients) = (&outputs[..output_count], &input_gradients[..gradient_count]);
-        let call = Call { params, rows, feeds, seed, outputs, input_gradients };
+        let call = Call { params, rows, feeds, noise, seed, outputs, input_gradients };
 
         let (tile, tiles, lanes) = (self.tile, self.tiles(rows), self.lanes.len());
         self.tile_sums.resize(tiles, 0.0);

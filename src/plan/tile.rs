@@ -82,6 +82,18 @@ pub(super) struct Tile<'a, T> {
 impl<'a, T: Real> Tile<'a, T> {
     pub fn new(program: &'a Program<T>, lane: &'a mut Lane<T>, capacity: usize, rows: Range<usize>) -> Self {
         let Lane { workspace, gradient, scratch } = lane;
+        Self::on(program, workspace, gradient, scratch, capacity, rows)
+    }
+
+    /// On memory from elsewhere, laid out for `capacity` rows.
+    pub fn on(
+        program: &'a Program<T>,
+        workspace: &'a mut [T],
+        gradient: &'a mut [T],
+        scratch: &'a mut Scratch<T>,
+        capacity: usize,
+        rows: Range<usize>,
+    ) -> Self {
         let workspace = Disjoint::new(workspace);
         let memory = Memory { workspace, slots: &program.slots, capacity, rows: rows.len() };
         Self { program, memory, gradient, scratch, rows }
@@ -107,6 +119,10 @@ impl<'a, T: Real> Tile<'a, T> {
         for (fed, feed) in self.program.feeds.iter().zip(call.feeds) {
             let Some(buffer) = fed.buffer else { continue };
             feed.copy_rows(self.rows.clone(), fed.cols, self.memory.only(buffer));
+        }
+        for drawn in &self.program.noise {
+            let (Some(buffer), Some(noise)) = (drawn.buffer, call.noise) else { continue };
+            noise.fill(drawn.distribution, drawn.id, self.rows.clone(), self.memory.only(buffer));
         }
     }
 

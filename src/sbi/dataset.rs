@@ -1,12 +1,14 @@
 //! Simulations made ready for training.
 
-use ndarray::ArrayView2;
+use ndarray::{Array2, ArrayView2};
 
+use crate::device::Device;
 use crate::error::{Error, check_length};
+use crate::models::Problem;
 use crate::real::Real;
 use crate::rng::permutation;
 use crate::sbi::{Standardise, Support};
-use crate::train::TrainingSet;
+use crate::train::Training;
 
 /// What happens to simulations that are not finite.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -73,9 +75,31 @@ impl<T: Real> Dataset<T> {
         x: ArrayView2<'_, f64>,
         options: DatasetOptions,
     ) -> Result<Self, Error> {
+        check_length("x columns", x.ncols().max(1), x.ncols())?;
+        Self::of_any_width(support, theta, x, options)
+    }
+
+    /// From a table of θ alone, `[rows x parameters]`: a data set for an unconditional density, whose observations
+    /// have no feature.
+    ///
+    /// # Errors
+    /// As [`Dataset::new`].
+    pub fn unconditional(
+        support: &Support,
+        theta: ArrayView2<'_, f64>,
+        options: DatasetOptions,
+    ) -> Result<Self, Error> {
+        Self::of_any_width(support, theta, Array2::zeros((theta.nrows(), 0)).view(), options)
+    }
+
+    fn of_any_width(
+        support: &Support,
+        theta: ArrayView2<'_, f64>,
+        x: ArrayView2<'_, f64>,
+        options: DatasetOptions,
+    ) -> Result<Self, Error> {
         check_length("theta columns (the support's parameters)", support.dim(), theta.ncols())?;
         check_length("x rows (one for each row of theta)", theta.nrows(), x.nrows())?;
-        check_length("x columns", x.ncols().max(1), x.ncols())?;
         let rows = finite_rows(theta, x, options.non_finite)?;
         let dropped = theta.nrows() - rows.len();
         let (training, validation) = split(rows.len(), options.holdout)?;
@@ -121,8 +145,12 @@ impl<T: Real> Dataset<T> {
         [&self.theta, &self.x]
     }
 
-    pub(crate) fn training_set<'a>(&'a self, tables: &'a [&'a [T]; 2]) -> TrainingSet<'a, T> {
-        TrainingSet { tables, training: &self.training, validation: &self.validation }
+    /// What a family is given to train on.
+    pub(crate) fn problem<'a>(&'a self, device: &'a Device, training: &'a Training, seed: u64) -> Problem<'a, T> {
+        let [theta, x] = self.tables();
+        let (dim, context) = (self.support.dim(), self.features());
+        let (training_rows, validation_rows) = (&self.training, &self.validation);
+        Problem { device, theta, dim, x, context, training_rows, validation_rows, training, seed }
     }
 }
 
@@ -168,7 +196,7 @@ fn split(rows: usize, holdout: Holdout) -> Result<(Vec<u32>, Vec<u32>), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ndarray::{Array2, s};
+    use ndarray::s;
 
     fn support() -> Support {
         Support::new().interval("a", 0.0, 1.0).real("b").build().unwrap()

@@ -6,12 +6,12 @@ use ndarray::{Array1, Array2, Array3, ArrayView1, ArrayView2};
 
 use crate::device::Device;
 use crate::error::{Error, check_finite, check_length};
-use crate::graph::{Graph, Var};
-use crate::models::ConditionalDensity;
-use crate::plan::{Feed, Plan, Request};
-use crate::progress::Progress;
+use crate::models::{Density, Generative};
+use crate::plan::Feed;
+use crate::progress::{Cancel, Watch};
 use crate::real::Real;
-use crate::rng::{Noise, NoiseId, mix};
+use crate::rng::{NoiseRows, mix};
+use crate::sample::{Draws, Sampler};
 use crate::sbi::{Dataset, Standardise, Support};
 use crate::store::{Store, Weights};
 
@@ -27,31 +27,40 @@ const PIECE: usize = 512;
 ///
 /// The draws for an observation depend on the seed and on the observation's numbers alone, not on which others are
 /// asked for in the same call, nor on threads.
+///
+/// What it can do is its type: every model can be drawn from, `log_prob` is there for a [`Density`] (the default).
 #[derive(Debug)]
-pub struct Posterior<T: Real = f32> {
+pub struct Posterior<T: Real = f32, M: ?Sized = dyn Density<T>> {
     device: Device,
     support: Support,
     theta_scale: Standardise,
     x_scale: Standardise,
-    density: Box<dyn ConditionalDensity<T>>,
+    model: Box<M>,
     store: Store<T>,
+    cancel: Cancel,
 }
 
-impl<T: Real> Posterior<T> {
-    pub(crate) fn new(
-        device: &Device,
-        data: &Dataset<T>,
-        density: Box<dyn ConditionalDensity<T>>,
-        store: Store<T>,
-    ) -> Self {
+impl<T: Real, M: Generative<T> + ?Sized> Posterior<T, M> {
+    pub(crate) fn new(device: &Device, data: &Dataset<T>, model: Box<M>, store: Store<T>) -> Self {
         Self {
             device: device.clone(),
             support: data.support.clone(),
             theta_scale: data.theta_scale.clone(),
             x_scale: data.x_scale.clone(),
-            density,
+            model,
             store,
+            cancel: Cancel::default(),
         }
+    }
+
+    /// The same, with a switch that stops what takes long.
+    pub fn with_cancel(self, cancel: &Cancel) -> Self {
+        Self { cancel: cancel.clone(), ..self }
+    }
+
+    /// The trained model, in learned coordinates.
+    pub fn model(&self) -> &M {
+        &self.model
     }
 
     /// The parameters and where they lie.
@@ -83,14 +92,12 @@ impl<T: Real> Posterior<T> {
     /// # Errors
     /// As [`Posterior::sample`], naming the row.
     pub fn sample_many(&self, x: ArrayView2<'_, f64>, draws: usize, seed: u64) -> Result<Array3<f64>, Error> {
-        let mut sampler = Sampler::new(self, x, draws, seed)?;
+        let mut sampler = Chunks::new(self, x, draws, seed)?;
         let (rows, dim) = (x.nrows() * draws, self.support.dim());
         let mut theta = vec![0.0; rows * dim];
-        let progress = Progress::new("sample", rows);
         for (i, out) in theta.chunks_mut(CHUNK * dim).enumerate() {
             let start = i * CHUNK;
             sampler.draw(start..start + out.len() / dim, out)?;
-            progress.advance(out.len() / dim);
         }
         let shape = (x.nrows(), draws, dim);
         Array3::from_shape_vec(shape, theta).map_err(|e| Error::shape("sample_many", e.to_string()))
@@ -108,11 +115,10 @@ impl<T: Real> Posterior<T> {
         seed: u64,
         mut each: impl FnMut(usize, ArrayView2<'_, f64>),
     ) -> Result<(), Error> {
-        let mut sampler = Sampler::new(self, x, draws, seed)?;
+        let mut sampler = Chunks::new(self, x, draws, seed)?;
         let dim = self.support.dim();
         let together = (CHUNK / draws.max(1)).max(1);
         let mut theta = vec![0.0; together.min(x.nrows()) * draws * dim];
-        let progress = Progress::new("sample", x.nrows());
         for first in (0..x.nrows()).step_by(together) {
             let count = together.min(x.nrows() - first);
             let theta = &mut theta[..count * draws * dim];
@@ -124,11 +130,19 @@ impl<T: Real> Posterior<T> {
                 let rows = &theta[i * draws * dim..(i + 1) * draws * dim];
                 each(first + i, ArrayView2::from_shape((draws, dim), rows).expect("draws * dim numbers"));
             }
-            progress.advance(count);
         }
         Ok(())
     }
 
+    /// Observations as the network sees them.
+    fn standardised(&self, x: ArrayView2<'_, f64>) -> Result<Vec<T>, Error> {
+        check_length("observation features", self.features(), x.ncols())?;
+        check_finite("observation", x)?;
+        Ok(x.indexed_iter().map(|((_, j), &v)| T::from_f64(self.x_scale.forward(j, v))).collect())
+    }
+}
+
+impl<T: Real, M: Density<T> + ?Sized> Posterior<T, M> {
     /// log q(θ | x) in nats for each row of `theta` and one observation; -∞ outside the support.
     ///
     /// # Errors
@@ -157,7 +171,7 @@ impl<T: Real> Posterior<T> {
         check_length("theta columns", dim, theta.ncols())?;
         check_finite("theta", theta)?;
         let x = self.standardised(x)?;
-        let mut plan = self.plan(|graph, theta, x| self.density.log_prob(graph, theta, x))?;
+        let mut density = self.model.evaluator(&self.device)?;
         let mut result = Array1::zeros(theta.nrows());
         let (mut z, mut log_q) = (Vec::new(), Vec::new());
         for start in (0..theta.nrows()).step_by(CHUNK) {
@@ -166,8 +180,8 @@ impl<T: Real> Posterior<T> {
             z.resize(rows.len() * dim, T::ZERO);
             log_q.resize(rows.len(), T::ZERO);
             let ln_dets = self.to_learned(theta.slice(ndarray::s![rows.clone(), ..]), &mut z);
-            let feeds = [Feed::Rows(&z), Feed::Gather(&x, &index)];
-            plan.forward(self.weights(), rows.len(), &feeds, &mut [&mut log_q])?;
+            let context = [Feed::Gather(&x, &index)];
+            density.log_prob(self.weights(), &z, &context[..usize::from(self.features() > 0)], &mut log_q)?;
             for ((out, q), ln_det) in result.slice_mut(ndarray::s![rows]).iter_mut().zip(&log_q).zip(ln_dets) {
                 *out = if ln_det == f64::NEG_INFINITY { ln_det } else { q.to_f64() + ln_det };
             }
@@ -196,84 +210,62 @@ impl<T: Real> Posterior<T> {
         });
         pieces.into_iter().flat_map(|(_, ln_dets)| ln_dets).collect()
     }
-
-    /// A plan of one output on inputs (θ or noise, x).
-    fn plan(&self, record: impl FnOnce(&mut Graph<T>, Var, Var) -> Result<Var, Error>) -> Result<Plan<T>, Error> {
-        let mut graph = Graph::new();
-        let first = graph.input("theta", self.support.dim())?;
-        let x = graph.input("x", self.features())?;
-        let output = record(&mut graph, first, x)?;
-        graph.compile(&self.device, &Request::outputs(&[output]))
-    }
-
-    /// Observations as the network sees them.
-    fn standardised(&self, x: ArrayView2<'_, f64>) -> Result<Vec<T>, Error> {
-        check_length("observation features", self.features(), x.ncols())?;
-        check_finite("observation", x)?;
-        Ok(x.indexed_iter().map(|((_, j), &v)| T::from_f64(self.x_scale.forward(j, v))).collect())
-    }
 }
 
 /// Draws rows (observation i, draw k), numbered i * draws + k, in chunks of any size.
-struct Sampler<'a, T: Real> {
-    posterior: &'a Posterior<T>,
-    plan: Plan<T>,
+struct Chunks<'a, T: Real, M: ?Sized> {
+    posterior: &'a Posterior<T, M>,
+    sampler: Box<dyn Sampler<T> + 'a>,
     x: Vec<T>,
     /// One key of the noise for each observation, from its own numbers.
     keys: Vec<u64>,
     draws: usize,
-    noise: Vec<T>,
     z: Vec<T>,
+    watch: Watch,
 }
 
-impl<'a, T: Real> Sampler<'a, T> {
-    fn new(posterior: &'a Posterior<T>, x: ArrayView2<'_, f64>, draws: usize, seed: u64) -> Result<Self, Error> {
+impl<'a, T: Real, M: Generative<T> + ?Sized> Chunks<'a, T, M> {
+    fn new(posterior: &'a Posterior<T, M>, x: ArrayView2<'_, f64>, draws: usize, seed: u64) -> Result<Self, Error> {
         let keys = x.rows().into_iter().map(|row| mix(seed, row.iter().map(|v| v.to_bits()))).collect();
         let x = posterior.standardised(x)?;
-        let plan = posterior.plan(|graph, noise, x| posterior.density.sample(graph, noise, x))?;
-        Ok(Self { posterior, plan, x, keys, draws, noise: Vec::new(), z: Vec::new() })
+        let sampler = posterior.model.sampler(&posterior.device)?;
+        let mut chunks = Self { posterior, sampler, x, keys, draws, z: Vec::new(), watch: Watch::default() };
+        chunks.watch = Watch::new("sample", chunks.keys.len() * draws, &posterior.cancel);
+        Ok(chunks)
     }
 
     fn draw(&mut self, rows: Range<usize>, theta: &mut [f64]) -> Result<(), Error> {
         let dim = self.posterior.support.dim();
-        let pool = self.posterior.device.pool();
-        let (draws, start, keys) = (self.draws, rows.start, &self.keys);
-        self.noise.resize(rows.len() * dim, T::ZERO);
         self.z.resize(rows.len() * dim, T::ZERO);
+        let index: Vec<u32> = rows.clone().map(|row| (row / self.draws) as u32).collect();
+        let context = [Feed::Gather(&self.x, &index)];
+        let draws = Draws {
+            weights: self.posterior.weights(),
+            rows: rows.len(),
+            context: &context[..usize::from(self.posterior.features() > 0)],
+            noise: NoiseRows { seeds: &self.keys, group: self.draws, first: rows.start, step: 0 },
+            watch: &self.watch,
+        };
+        self.sampler.sample(&draws, &mut self.z)?;
+        self.watch.finish(rows.len());
+        self.to_parameters(theta);
+        match theta.iter().position(|t| !t.is_finite()) {
+            Some(i) => Err(Error::NonFinite { what: "posterior draw", row: rows.start + i / dim, column: i % dim }),
+            None => Ok(()),
+        }
+    }
 
-        let mut pieces: Vec<_> = self.noise.chunks_mut(PIECE * dim).collect();
-        pool.run_over(&mut pieces, |p, piece| {
-            let first = start + p * PIECE;
-            fill_noise(keys, draws, first..first + piece.len() / dim, dim, piece);
-        });
-        let index: Vec<u32> = rows.clone().map(|row| (row / draws) as u32).collect();
-        let feeds = [Feed::Rows(&self.noise), Feed::Gather(&self.x, &index)];
-        self.plan.forward(self.posterior.weights(), rows.len(), &feeds, &mut [&mut self.z])?;
+    /// From learned coordinates to the prior's own.
+    fn to_parameters(&self, theta: &mut [f64]) {
         let (support, scale) = (&self.posterior.support, &self.posterior.theta_scale);
+        let dim = support.dim();
         let mut pieces: Vec<_> = theta.chunks_mut(PIECE * dim).zip(self.z.chunks(PIECE * dim)).collect();
-        pool.run_over(&mut pieces, |_, (theta, z)| {
+        self.posterior.device.pool().run_over(&mut pieces, |_, (theta, z)| {
             let mut u = vec![0.0; dim];
             for (theta, z) in theta.chunks_exact_mut(dim).zip(z.chunks_exact(dim)) {
                 u.iter_mut().zip(z).enumerate().for_each(|(j, (u, z))| *u = scale.inverse(j, z.to_f64()));
                 support.constrain(&u, theta).expect("both have the support's width");
             }
         });
-        match theta.iter().position(|t| !t.is_finite()) {
-            Some(i) => Err(Error::NonFinite { what: "posterior draw", row: rows.start + i / dim, column: i % dim }),
-            None => Ok(()),
-        }
-    }
-}
-
-/// Noise of the given rows: a run of draws for each observation they touch.
-fn fill_noise<T: Real>(keys: &[u64], draws: usize, rows: Range<usize>, dim: usize, mut out: &mut [T]) {
-    let mut row = rows.start;
-    while row < rows.end {
-        let (observation, draw) = (row / draws, row % draws);
-        let run = (draws - draw).min(rows.end - row);
-        let (head, rest) = out.split_at_mut(run * dim);
-        let noise = Noise { seed: keys[observation], step: 0, id: NoiseId(0) };
-        noise.fill_normal(draw as u32, dim, head);
-        (row, out) = (row + run, rest);
     }
 }

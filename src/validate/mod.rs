@@ -11,6 +11,7 @@ pub use pit::pit;
 use ndarray::{Array1, Array2, ArrayView2};
 
 use crate::error::{Error, check_length};
+use crate::models::Density;
 use crate::real::Real;
 use crate::rng::Philox;
 use crate::sbi::Posterior;
@@ -44,8 +45,8 @@ impl Validation {
     /// # Errors
     /// [`Error::Length`] for tables that do not fit, no row, or no draw; [`Error::NonFinite`] for numbers that are
     /// not finite.
-    pub fn run<T: Real>(
-        posterior: &Posterior<T>,
+    pub fn run<T: Real, M: Density<T> + ?Sized>(
+        posterior: &Posterior<T, M>,
         theta: ArrayView2<'_, f64>,
         x: ArrayView2<'_, f64>,
         draws: usize,
