@@ -19,6 +19,7 @@ pub mod graph;
 pub mod math;
 pub mod models;
 pub mod nn;
+pub mod noise_schedule;
 pub mod op;
 pub mod ops;
 pub mod optim;

@@ -25,8 +25,8 @@ macro_rules! ops {
 }
 
 ops! {
-    affine, arithmetic, combine, concat, constant, coupling, elementwise, function, linear, normal_log_density, reduce,
-    select,
+    affine, arithmetic, combine, concat, constant, coupling, elementwise, function, linear, noise_schedule,
+    normal_log_density, reduce, select,
 }
 
 /// Where a case's inputs are drawn.

@@ -71,7 +71,7 @@ pub enum Feed<'a, T> {
 }
 
 impl<T: Real> Feed<'_, T> {
-    fn check(&self, rows: usize, cols: usize) -> Result<(), Error> {
+    pub(crate) fn check(&self, rows: usize, cols: usize) -> Result<(), Error> {
         match *self {
             Self::Rows(table) => check_length("fed elements (rows x columns)", rows * cols, table.len()),
             Self::Repeat(row) => check_length("fed elements of the repeated row", cols, row.len()),
@@ -86,7 +86,7 @@ impl<T: Real> Feed<'_, T> {
         }
     }
 
-    fn copy_rows(&self, rows: Range<usize>, cols: usize, to: &mut [T]) {
+    pub(crate) fn copy_rows(&self, rows: Range<usize>, cols: usize, to: &mut [T]) {
         match *self {
             Self::Rows(table) => to.copy_from_slice(&table[rows.start * cols..rows.end * cols]),
             Self::Repeat(row) => to.chunks_exact_mut(cols).for_each(|to| to.copy_from_slice(row)),

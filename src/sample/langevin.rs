@@ -215,7 +215,7 @@ mod tests {
     #[test]
     fn the_two_conventions_are_one_step() {
         assert_eq!(LangevinStep::Epsilon(0.2).eta(), 0.1);
-        assert_eq!(LangevinStep::Epsilon(0.2).coefficients::<f64>(), LangevinStep::Eta(0.1).coefficients());
+        assert_eq!(LangevinStep::Epsilon(0.2).coefficients::<f64>(), LangevinStep::Eta(0.1).coefficients::<f64>());
     }
 
     #[test]

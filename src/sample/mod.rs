@@ -6,9 +6,15 @@
 //! the same course whichever others are in the batch.
 
 mod langevin;
+mod ode;
+mod probability_flow;
+mod reverse_sde;
 mod target;
 
 pub use langevin::{AnnealedLangevin, Langevin, LangevinStep, Langevins};
+pub use ode::{LogLikelihood, Ode, OdeFlow, Trace};
+pub use probability_flow::{Heun, HeunFlow, ProbabilityFlow, Velocity};
+pub use reverse_sde::{Corrector, ReverseDiffusion, ReverseSde, time_grid};
 pub use target::{LogDensity, LogDensityFn, Score, ScoreFn, ScoreOf};
 
 use crate::device::Device;
@@ -49,7 +55,7 @@ impl<'a, T: Real> Draws<'a, T> {
         check_length("rows of the chains", self.rows * (x.len() / self.rows.max(1)), x.len())?;
         self.noise.fill(Distribution::Normal, NoiseId(0), 0..self.rows, x);
         let sd = T::from_f64(sd);
-        x.iter_mut().for_each(|x| *x = *x * sd);
+        x.iter_mut().for_each(|x| *x *= sd);
         Ok(())
     }
 }

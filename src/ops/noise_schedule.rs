@@ -1,0 +1,73 @@
+//! A [`NoiseSchedule`] at the time of each row: $\alpha(t), \sigma(t), f(t), g^2(t)$.
+//!
+//! Nothing flows back: times are drawn or stepped, not learned.
+
+use crate::error::Error;
+use crate::graph::{Graph, Var};
+use crate::noise_schedule::NoiseSchedule;
+use crate::op::{Backward, Forward, Op};
+use crate::ops::Case;
+use crate::real::Real;
+
+/// A noise schedule at the time of each row, `[rows x 1]` each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoiseLevel {
+    /// What is left of the data, alpha.
+    pub alpha: Var,
+    /// Standard deviation of the noise, sigma.
+    pub sigma: Var,
+    /// Drift rate f.
+    pub drift: Var,
+    /// Squared diffusion g².
+    pub diffusion_squared: Var,
+}
+
+#[derive(Debug)]
+struct NoiseScheduleOp(NoiseSchedule);
+
+impl<T: Real> Op<T> for NoiseScheduleOp {
+    fn name(&self) -> &'static str {
+        "noise_schedule"
+    }
+
+    fn shapes(&self, inputs: &[usize]) -> Result<Vec<usize>, Error> {
+        if inputs[0] != 1 {
+            return Err(Error::shape("noise_schedule", format!("takes 1 time a row, found {}", inputs[0])));
+        }
+        Ok(vec![1; 4])
+    }
+
+    fn forward(&self, tile: &mut Forward<'_, T>) {
+        let [alpha, sigma, drift, diffusion_squared] = tile.outputs else { return };
+        // In double precision whatever T is: 1 - e^-B cancels near t = 0, and 1 - t near 1.
+        for (i, t) in tile.inputs[0].iter().map(|t| t.to_f64()).enumerate() {
+            alpha[i] = T::from_f64(self.0.alpha(t));
+            sigma[i] = T::from_f64(self.0.sigma(t));
+            drift[i] = T::from_f64(self.0.drift(t));
+            diffusion_squared[i] = T::from_f64(self.0.diffusion_squared(t));
+        }
+    }
+
+    /// Nothing flows back.
+    fn backward(&self, _: &mut Backward<'_, T>) {}
+}
+
+impl<T: Real> Graph<T> {
+    /// The schedule at the times `t`, `[rows x 1]`, computed in double precision.
+    ///
+    /// Not differentiable: no gradient flows to `t`.
+    ///
+    /// # Errors
+    /// What [`NoiseSchedule::check`] says, and [`Error::Shape`] if `t` has more than one column.
+    pub fn noise_schedule(&mut self, t: Var, schedule: NoiseSchedule) -> Result<NoiseLevel, Error> {
+        schedule.check()?;
+        let outputs = self.push(NoiseScheduleOp(schedule), &[t])?;
+        Ok(NoiseLevel { alpha: outputs[0], sigma: outputs[1], drift: outputs[2], diffusion_squared: outputs[3] })
+    }
+}
+
+/// None: there is no gradient to check.
+pub(super) fn cases<T: Real>() -> Vec<Case<T>> {
+    Vec::new()
+}
+
