@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use crate::device::Device;
 use crate::error::{Error, check_length};
 use crate::graph::{Graph, Var};
-use crate::models::{Density, Evaluator, Family, Generative, OnEpoch, Problem, Trained, context_input};
+use crate::models::{Density, Evaluator, Generative, OnEpoch, Problem, Trained, context_input};
 use crate::plan::{Feed, Plan, Request};
 use crate::real::Real;
 use crate::sample::Sampler;
@@ -44,20 +44,24 @@ pub trait ExplicitFamily<T: Real>: Debug {
     fn build(&self, scope: &mut Scope<'_>, dim: usize, context: usize) -> Result<Box<dyn ExplicitDensity<T>>, Error>;
 }
 
-impl<T: Real, F: ExplicitFamily<T>> Family<T> for F {
-    type Model = dyn Density<T>;
-
-    /// Minimises the mean of -log q(θ | x).
-    fn train(&self, problem: &Problem<'_, T>, on_epoch: OnEpoch<'_>) -> Result<Trained<T, dyn Density<T>>, Error> {
-        let mut layout = Layout::new();
-        let density = self.build(&mut layout.scope("density"), problem.dim, problem.context)?;
-        let loss = |graph: &mut Graph<T>, theta: Var, context: &[Var], _: &[Var]| {
-            let log_prob = density.log_prob(graph, theta, context)?;
-            graph.scale(log_prob, -1.0)
-        };
-        let (store, history) = problem.minimise(layout, &[], loss, on_epoch)?;
-        Ok(Trained { model: Box::new(Explicit(density)), store, history })
-    }
+/// Trains an explicit family by maximum likelihood, minimising the mean of -log q(θ | x): what its
+/// [`Family::train`](crate::models::Family::train) does.
+///
+/// # Errors
+/// As [`Family::train`](crate::models::Family::train).
+pub fn maximum_likelihood<T: Real>(
+    family: &(impl ExplicitFamily<T> + ?Sized),
+    problem: &Problem<'_, T>,
+    on_epoch: OnEpoch<'_>,
+) -> Result<Trained<T, dyn Density<T>>, Error> {
+    let mut layout = Layout::new();
+    let density = family.build(&mut layout.scope("density"), problem.dim, problem.context)?;
+    let loss = |graph: &mut Graph<T>, theta: Var, context: &[Var], _: &[Var]| {
+        let log_prob = density.log_prob(graph, theta, context)?;
+        graph.scale(log_prob, -1.0)
+    };
+    let (store, history) = problem.minimise(layout, &[], loss, on_epoch)?;
+    Ok(Trained { model: Box::new(Explicit(density)), store, history })
 }
 
 /// An explicit density as a trained model.

@@ -12,10 +12,15 @@
 //!
 //! A width of 0 for the context x makes any model unconditional: q(θ).
 
+mod diffusion;
 mod explicit;
 mod real_nvp;
 
-pub use explicit::{Explicit, ExplicitDensity, ExplicitFamily};
+pub use diffusion::{
+    Diffusion, DiffusionModel, DiffusionSampling, Ncsn, NcsnModel, Parameterisation, ScoreModel, ScoreNetwork, Times,
+    Weighting,
+};
+pub use explicit::{Explicit, ExplicitDensity, ExplicitFamily, maximum_likelihood};
 pub use real_nvp::{RealNvp, RealNvpFlow, Split};
 
 use std::fmt::Debug;

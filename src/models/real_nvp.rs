@@ -9,7 +9,10 @@
 
 use crate::error::Error;
 use crate::graph::{Graph, Var};
-use crate::models::{ExplicitDensity, ExplicitFamily, check_widths, or_constant};
+use crate::models::{
+    Density, ExplicitDensity, ExplicitFamily, Family, OnEpoch, Problem, Trained, check_widths, maximum_likelihood,
+    or_constant,
+};
 use crate::nn::Mlp;
 use crate::ops::coupling::Direction;
 use crate::ops::elementwise::Activation;
@@ -93,6 +96,14 @@ impl RealNvp {
 impl<T: Real> ExplicitFamily<T> for RealNvp {
     fn build(&self, scope: &mut Scope<'_>, dim: usize, context: usize) -> Result<Box<dyn ExplicitDensity<T>>, Error> {
         Ok(Box::new(self.flow(scope, dim, context)?))
+    }
+}
+
+impl<T: Real> Family<T> for RealNvp {
+    type Model = dyn Density<T>;
+
+    fn train(&self, problem: &Problem<'_, T>, on_epoch: OnEpoch<'_>) -> Result<Trained<T, dyn Density<T>>, Error> {
+        maximum_likelihood(self, problem, on_epoch)
     }
 }
 

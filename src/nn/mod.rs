@@ -3,8 +3,10 @@
 
 mod linear;
 mod mlp;
+mod noise_conditioned;
 mod residual;
 
 pub use linear::Linear;
 pub use mlp::Mlp;
+pub use noise_conditioned::NoiseConditionedMlp;
 pub use residual::ResidualBlock;

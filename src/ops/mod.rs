@@ -25,7 +25,7 @@ macro_rules! ops {
 }
 
 ops! {
-    affine, arithmetic, combine, concat, constant, coupling, elementwise, function, linear, noise_schedule,
+    affine, arithmetic, combine, concat, constant, coupling, elementwise, fourier, function, linear, noise_schedule,
     normal_log_density, reduce, select,
 }
 

@@ -1,0 +1,63 @@
+use crate::error::Error;
+use crate::graph::{Graph, Var};
+use crate::nn::Linear;
+use crate::ops::elementwise::Activation;
+use crate::real::Real;
+use crate::store::{Init, Scope};
+
+/// Frequencies of the embedding, in periods over the whole range of noise: half a period, then ever finer.
+const FREQUENCIES: [f64; 8] = [0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 12.0, 16.0];
+
+/// A residual network that is told the noise level: F(x, level | context).
+///
+/// Every block, h + W₂ f(W₁ \[f(h), e\]), sees the level's embedding e, made of sines and cosines of it. The network
+/// starts as 0.
+#[derive(Clone, Debug)]
+pub struct NoiseConditionedMlp {
+    first: Linear,
+    blocks: Vec<(Linear, Linear)>,
+    last: Linear,
+    activation: Activation,
+}
+
+impl NoiseConditionedMlp {
+    /// Registers `first`, `blocks` of two layers each, and `last`; from `inputs` columns to `outputs`.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] if a width is 0 or a name is taken.
+    pub fn new(
+        scope: &mut Scope<'_>,
+        (inputs, context, outputs): (usize, usize, usize),
+        (hidden, blocks): (usize, usize),
+        activation: Activation,
+    ) -> Result<Self, Error> {
+        let embedding = 2 * FREQUENCIES.len();
+        let first = Linear::new(&mut scope.scope("first"), inputs + context + embedding, hidden)?;
+        let block = |i: usize| {
+            let mut scope = scope.scope(i);
+            let inner = Linear::new(&mut scope.scope("inner"), hidden + embedding, hidden)?;
+            Ok((inner, Linear::new(&mut scope.scope("outer"), hidden, hidden)?))
+        };
+        let blocks = (0..blocks).map(block).collect::<Result<_, Error>>()?;
+        let last = Linear::with_init(&mut scope.scope("last"), hidden, outputs, Init::Constant(0.0))?;
+        Ok(Self { first, blocks, last, activation })
+    }
+
+    /// Records the network of x, the noise level (`[rows x 1]`, from 0 to 1), and the context.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if a width does not fit.
+    pub fn forward<T: Real>(&self, graph: &mut Graph<T>, x: Var, level: Var, context: &[Var]) -> Result<Var, Error> {
+        let embedding = graph.fourier(level, &FREQUENCIES)?;
+        let inputs: Vec<Var> = [x, embedding].iter().chain(context).copied().collect();
+        let mut h = self.first.forward(graph, &inputs, Activation::Identity)?;
+        for (inner, outer) in &self.blocks {
+            let active = graph.map(self.activation, h)?;
+            let hidden = inner.forward(graph, &[active, embedding], self.activation)?;
+            let change = outer.forward(graph, &[hidden], Activation::Identity)?;
+            h = graph.add(h, change)?;
+        }
+        let active = graph.map(self.activation, h)?;
+        self.last.forward(graph, &[active], Activation::Identity)
+    }
+}

@@ -1,0 +1,131 @@
+//! Embedding of a number, such as a noise level, in waves of fixed frequencies (Vaswani et al. 2017; Tancik et al. 2020).
+//!
+//! $$ c_j = \cos 2\pi f_j t, \quad s_j = \sin 2\pi f_j t; \qquad
+//!    \bar t = \textstyle\sum_j 2\pi f_j (c_j \bar s_j - s_j \bar c_j). $$
+
+use std::f64::consts::TAU;
+
+use crate::error::Error;
+use crate::graph::{Graph, Var};
+use crate::math::{sin_cos_turns, wide};
+use crate::op::{Backward, Forward, Op, Reads};
+use crate::ops::Case;
+use crate::real::Real;
+
+/// `count` frequencies in geometric progression from `lowest` to `highest`, both included; `lowest` alone for one.
+///
+/// They should run from about a quarter of a turn over the range of t to a turn over the smallest step in t that
+/// matters. A phase f t is rounded to [`Real::EPSILON`] of itself: in `f32`, f t = 1000 turns is good to 1e-4 of one.
+///
+/// # Errors
+/// [`Error::Parameter`] unless there is a frequency and 0 < `lowest` <= `highest` are finite.
+///
+/// ```
+/// use retrodict::ops::fourier::geometric_frequencies;
+/// let f = geometric_frequencies(0.25, 4.0, 5)?;
+/// assert!(f.iter().zip([0.25, 0.5, 1.0, 2.0, 4.0]).all(|(a, b)| (a - b).abs() < 1e-14));
+/// # Ok::<(), retrodict::Error>(())
+/// ```
+pub fn geometric_frequencies(lowest: f64, highest: f64, count: usize) -> Result<Vec<f64>, Error> {
+    if count == 0 || !(0.0 < lowest && lowest <= highest && highest.is_finite()) {
+        let why = format!("{count} from {lowest} to {highest}; at least 1 from 0 < lowest <= highest, finite");
+        return Err(Error::parameter("frequencies", why));
+    }
+    let step = (highest / lowest).ln() / (count - 1).max(1) as f64;
+    Ok((0..count).map(|j| lowest * (step * j as f64).exp()).collect())
+}
+
+#[derive(Debug)]
+struct Fourier<T> {
+    frequencies: Vec<T>,
+}
+
+impl<T: Real> Op<T> for Fourier<T> {
+    fn name(&self) -> &'static str {
+        "fourier"
+    }
+
+    fn shapes(&self, inputs: &[usize]) -> Result<Vec<usize>, Error> {
+        if inputs[0] != 1 {
+            return Err(Error::shape("fourier", format!("embeds 1 column, found {}", inputs[0])));
+        }
+        Ok(vec![2 * self.frequencies.len()])
+    }
+
+    fn reads(&self) -> Reads {
+        Reads::Outputs
+    }
+
+    fn forward(&self, tile: &mut Forward<'_, T>) {
+        let m = self.frequencies.len();
+        let rows = tile.outputs[0].chunks_exact_mut(2 * m).zip(tile.inputs[0]);
+        wide(#[inline(always)] || {
+            for (y, &t) in rows {
+                let (cos, sin) = y.split_at_mut(m);
+                for ((cos, sin), &f) in cos.iter_mut().zip(sin).zip(&self.frequencies) {
+                    (*sin, *cos) = sin_cos_turns(f * t);
+                }
+            }
+        });
+    }
+
+    fn backward(&self, tile: &mut Backward<'_, T>) {
+        let (m, tau) = (self.frequencies.len(), T::from_f64(TAU));
+        let rows = tile.outputs[0].chunks_exact(2 * m).zip(tile.output_adjoints[0].chunks_exact(2 * m));
+        for (i, (y, dy)) in rows.enumerate() {
+            let ((cos, sin), (dcos, dsin)) = (y.split_at(m), dy.split_at(m));
+            let slopes = (0..m).map(|j| self.frequencies[j] * (cos[j] * dsin[j] - sin[j] * dcos[j]));
+            tile.input_adjoints[0].put(i, tau * slopes.sum::<T>());
+        }
+    }
+}
+
+impl<T: Real> Graph<T> {
+    /// cos(2 pi f t) for each of the m frequencies, then sin(2 pi f t), `[rows x 2 m]`, of `t` `[rows x 1]`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if `t` has more than one column; [`Error::Parameter`] if there is no frequency or one is not
+    /// finite.
+    pub fn fourier(&mut self, t: Var, frequencies: &[f64]) -> Result<Var, Error> {
+        if frequencies.is_empty() || frequencies.iter().any(|f| !f.is_finite()) {
+            return Err(Error::parameter("frequencies", format!("{frequencies:?}; at least 1, all finite")));
+        }
+        let frequencies = frequencies.iter().map(|&f| T::from_f64(f)).collect();
+        self.push_one(Fourier { frequencies }, &[t])
+    }
+}
+
+pub(super) fn cases<T: Real>() -> Vec<Case<T>> {
+    let some: [&[f64]; 2] = [&[0.7], &[0.0, 0.1, 0.3, 0.5, 1.0, -1.3, 2.1]];
+    some.map(|f| Case::new("fourier", &[1], move |g, t, _| Ok(vec![g.fourier(t[0], f)?]))).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::evaluate;
+    use crate::plan::Feed;
+
+    #[test]
+    fn closed_form() {
+        let (f, t) = (geometric_frequencies(0.3, 9.0, 3).unwrap(), [0.0, 0.4, -1.7, f64::NAN]);
+        let y = evaluate(4, &[(1, Feed::Rows(&t))], |g, v| Ok(vec![g.fourier(v[0], &f)?])).remove(0);
+        for (y, t) in y.chunks_exact(6).zip(t) {
+            let phases = f.iter().map(|f| TAU * f * t);
+            let expected: Vec<f64> = phases.clone().map(f64::cos).chain(phases.map(f64::sin)).collect();
+            let same = |(a, b): (&f64, f64)| (a - b).abs() < 1e-13 || a.is_nan() && t.is_nan();
+            assert!(y.iter().zip(expected).all(same), "{y:?}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_embedded_is_said() {
+        let mut graph = Graph::<f32>::new();
+        let (one, two) = (graph.input("one", 1).unwrap(), graph.input("two", 2).unwrap());
+        assert!(graph.fourier(two, &[1.0]).is_err() && graph.fourier(one, &[]).is_err());
+        assert!(graph.fourier(one, &[1.0, f64::INFINITY]).is_err());
+        assert!(geometric_frequencies(0.0, 1.0, 3).is_err() && geometric_frequencies(2.0, 1.0, 3).is_err());
+        assert!(geometric_frequencies(1.0, f64::NAN, 3).is_err() && geometric_frequencies(1.0, 2.0, 0).is_err());
+        assert_eq!(geometric_frequencies(3.0, 5.0, 1).unwrap(), [3.0]);
+    }
+}
