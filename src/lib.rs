@@ -7,7 +7,8 @@
 //! - [`ops`]: one op a file, its backward right under its forward; [`check`] holds each against differences;
 //! - [`nn`], [`optim`], [`train`], [`models`]: modules, Adam, the fit loop, the density families;
 //! - [`sbi`]: prior -> [`simulate()`] -> [`Dataset`] -> [`Npe`] -> [`Posterior`];
-//! - [`validate`] and `report` (feature `plots`): is it right, and what does it look like.
+//! - [`validate`] and `report` (feature `plots`): is it right, and what does it look like;
+//! - [`tasks`]: problems whose answer is known.
 //!
 //! The README has a whole inference in twenty lines.
 
@@ -32,6 +33,7 @@ pub mod rng;
 pub mod sample;
 pub mod sbi;
 pub mod store;
+pub mod tasks;
 pub mod train;
 pub mod validate;
 
