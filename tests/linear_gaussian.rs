@@ -2,16 +2,14 @@
 
 use std::sync::OnceLock;
 
-use ndarray::{Array1, Array2, Axis, array, concatenate};
+use ndarray::{Array1, Array2, Axis, array};
 use rand_distr::{Distribution, StandardNormal};
 use retrodict::models::RealNvp;
-use retrodict::nn::Mlp;
-use retrodict::ops::elementwise::Activation;
 use retrodict::optim::{Adam, Schedule};
 use retrodict::rng::Philox;
-use retrodict::store::Weights;
-use retrodict::train::{Source, Training, TrainingSet, fit};
-use retrodict::{Dataset, Device, Feed, Graph, Layout, Npe, Posterior, Prior, Request, Store, Validation, simulate};
+use retrodict::train::Training;
+use retrodict::validate::C2st;
+use retrodict::{Dataset, Device, Npe, Posterior, Prior, Validation, simulate};
 
 const SD: [f64; 3] = [1.0, 2.0, 0.5];
 const NOISE: f64 = 0.6;
@@ -181,51 +179,12 @@ fn a_classifier_cannot_tell_the_draws_from_exact_ones() {
     let x = observations(2);
     let (mean, covariance) = exact(&x.row(1).to_vec());
     let learned = trained().sample(x.row(1), 5000, 8).unwrap();
-    let accuracy = c2st(&learned, &exact_draws(&mean, &covariance, 5000, 9));
-    assert!(accuracy < 0.55, "C2ST {accuracy}");
+    let exact = exact_draws(&mean, &covariance, 5000, 9);
+    let accuracy = |draws: &Array2<f64>| C2st::default().accuracy(&Device::cpu(), draws.view(), exact.view()).unwrap();
+    let found = accuracy(&learned);
+    assert!(found.value < 0.55, "C2ST {found:?}");
     // And it can tell draws that are wrong by half a standard deviation.
     let shifted = exact_draws(&mean, &covariance, 5000, 10) + covariance.diag().mapv(f64::sqrt) * array![0.5, 0.0, 0.0];
-    let accuracy = c2st(&shifted, &exact_draws(&mean, &covariance, 5000, 9));
-    assert!(accuracy > 0.56, "C2ST {accuracy} of shifted draws");
-}
-
-/// Accuracy on held-out rows of a small network trained to tell two samples apart; 1/2 if they are alike.
-fn c2st(a: &Array2<f64>, b: &Array2<f64>) -> f64 {
-    let all = concatenate![Axis(0), *a, *b];
-    let (mean, sd) = (all.mean_axis(Axis(0)).unwrap(), all.std_axis(Axis(0), 0.0));
-    let (n, dim) = all.dim();
-    let table: Vec<f32> = ((all - mean) / sd).iter().map(|&v| v as f32).collect();
-    let label: Vec<f32> = (0..n).map(|i| if i < a.nrows() { 1.0 } else { -1.0 }).collect();
-
-    let device = Device::cpu();
-    let mut layout = Layout::new();
-    let net = Mlp::new(&mut layout.scope("c2st"), dim, &[32, 32], 1, Activation::Relu).unwrap();
-    let mut store = Store::new(layout, 3);
-    let record = |graph: &mut Graph<f32>| {
-        let x = graph.input("x", dim).unwrap();
-        net.forward(graph, &[x]).unwrap()
-    };
-    // Logistic loss, ln(1 + exp(-label * logit)).
-    let mut graph = Graph::new();
-    let logit = record(&mut graph);
-    let y = graph.input("label", 1).unwrap();
-    let margin = graph.mul(logit, y).unwrap();
-    let negative = graph.scale(margin, -1.0).unwrap();
-    let loss = graph.map(Activation::Softplus, negative).unwrap();
-    let all = 0..store.layout().len();
-    let mut plan = graph.compile(&device, &Request::outputs(&[loss]).with_parameter_gradients(all.clone())).unwrap();
-    let order = retrodict::rng::permutation(n as u32, 4, 0);
-    let (train, rest) = order.split_at(n * 6 / 10);
-    let (validation, test) = rest.split_at(n / 10);
-    let settings = Training { max_epochs: 30, patience: 10, adam: Adam::new(2e-3), ..Training::default() };
-    let set = TrainingSet { inputs: &[Source::Table(&table), Source::Table(&label)], training: train, validation };
-    fit(&device, &mut store, &mut plan, all, &set, &settings, |_| std::ops::ControlFlow::Continue(())).unwrap();
-
-    let mut graph = Graph::new();
-    let logit = record(&mut graph);
-    let mut plan = graph.compile(&device, &Request::outputs(&[logit])).unwrap();
-    let mut logits = vec![0.0; test.len()];
-    plan.forward(store.weights(Weights::Ema), test.len(), &[Feed::Gather(&table, test)], &mut [&mut logits]).unwrap();
-    let right = logits.iter().zip(test).filter(|&(l, &i)| l * label[i as usize] > 0.0).count();
-    right as f64 / test.len() as f64
+    let found = accuracy(&shifted);
+    assert!(found.value > 0.56, "C2ST {found:?} of shifted draws");
 }

@@ -1,10 +1,15 @@
-//! Is the posterior right? Diagnostics on held-out simulations, all fed by one sampling pass.
+//! Is the posterior right?
+//!
+//! [`Validation`] holds diagnostics on held-out simulations, all fed by one sampling pass. [`C2st`] compares two
+//! samples, for example draws of a posterior with exact ones.
 
 mod band;
+mod c2st;
 mod coverage;
 mod pit;
 
 pub use band::simultaneous_band;
+pub use c2st::C2st;
 pub use coverage::{Coverage, coverage};
 pub use pit::pit;
 
