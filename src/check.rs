@@ -5,8 +5,8 @@ use crate::error::Error;
 use crate::graph::{Graph, Var};
 use crate::math::exp;
 use crate::ops::{Case, Domain};
-use crate::plan::{Feed, Plan, Request, Vjp};
-use crate::rng::{Noise, NoiseId};
+use crate::plan::{Batch, Feed, Plan, Request, Vjp};
+use crate::rng::{Noise, NoiseId, NoiseRows};
 use crate::store::{Init, Layout, Store, Weights};
 
 /// Largest relative error of a case's gradients, with respect to all inputs and parameters, on `rows` random rows.
@@ -112,7 +112,7 @@ impl Checked {
             input_gradients: &mut slices,
             parameter_gradient: &mut parameter_gradient,
         };
-        self.plan.vjp(self.store.weights(Weights::Raw), self.rows, &feeds, &mut vjp)?;
+        self.plan.vjp(self.store.weights(Weights::Raw), batch(self.rows), &feeds, &mut vjp)?;
         Ok((input_gradients, parameter_gradient))
     }
 
@@ -121,7 +121,7 @@ impl Checked {
         let mut outputs: Vec<Vec<f64>> = self.seeds.iter().map(|s| vec![f64::NAN; s.len()]).collect();
         let feeds: Vec<_> = self.inputs.iter().map(|x| Feed::Rows(x)).collect();
         let mut slices: Vec<&mut [f64]> = outputs.iter_mut().map(|y| &mut **y).collect();
-        self.plan.forward(self.store.weights(Weights::Raw), self.rows, &feeds, &mut slices)?;
+        self.plan.forward(self.store.weights(Weights::Raw), batch(self.rows), &feeds, &mut slices)?;
         Ok(outputs.iter().flatten().zip(self.seeds.iter().flatten()).map(|(y, s)| y * s).sum())
     }
 
@@ -139,6 +139,11 @@ impl Checked {
         };
         (0..count).map(&mut derivative).collect()
     }
+}
+
+/// Noise that is the same in every replay, for graphs that draw some.
+fn batch(rows: usize) -> Batch<'static> {
+    Batch::with_noise(rows, NoiseRows::new(&11))
 }
 
 /// max |a - b| / max |b|, NaN counting as infinite.

@@ -12,8 +12,8 @@ use crate::math::{exp, ln};
 
 /// A Gaussian path from data at small times to noise at large ones; sigma never falls.
 ///
-/// Time runs over \[0, 1\] unless stated. The functions hold for all of it, and beyond it give what their formulas give;
-/// a NaN time gives NaN, except where a function does not depend on time.
+/// Time runs over \[0, 1\] unless stated. The functions hold for all of it, and beyond it give what their formulas
+/// give; a NaN time gives NaN, except where a function does not depend on time.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum NoiseSchedule {
     /// alpha = 1, sigma = sigma_min (sigma_max / sigma_min)^t, so g² = 2 sigma² ln(sigma_max / sigma_min) (Song et al.
@@ -71,8 +71,8 @@ pub enum NoiseSchedule {
 impl NoiseSchedule {
     /// Variance exploding from 0.01 to 10.
     ///
-    /// 0.01 is that of `score_sde`; its 50 fits images of 3072 pixels. Two standardised points in a few dozen dimensions
-    /// or fewer lie at most about 10 apart.
+    /// 0.01 is that of `score_sde`; its 50 fits images of 3072 pixels. Two standardised points in a few dozen
+    /// dimensions or fewer lie at most about 10 apart.
     pub fn variance_exploding() -> Self {
         Self::VarianceExploding { sigma_min: 0.01, sigma_max: 10.0 }
     }
@@ -216,8 +216,8 @@ impl NoiseSchedule {
         }
     }
 
-    /// The levels of a [`Geometric`](Self::Geometric) schedule from the smallest to the largest, which annealed Langevin
-    /// dynamics walks backwards; empty for a continuous one.
+    /// The levels of a [`Geometric`](Self::Geometric) schedule from the smallest to the largest, which annealed
+    /// Langevin dynamics walks backwards; empty for a continuous one.
     pub fn sigma_levels(&self) -> Vec<f64> {
         match *self {
             // The middle of each level's interval, away from the roundings at its ends.

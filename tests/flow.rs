@@ -1,19 +1,23 @@
 //! The flow in double precision: gradient, inverse and log-determinant.
 
 use retrodict::check::graph_gradient_error;
-use retrodict::models::{ExplicitDensity, RealNvp, RealNvpFlow, Split};
+use retrodict::models::{CouplingFlow, ExplicitDensity, Mixing, RealNvp, SplineFlow, Split};
 use retrodict::ops::coupling::Direction;
 use retrodict::rng::{Noise, NoiseId};
-use retrodict::store::Weights;
+use retrodict::store::{Scope, Weights};
 use retrodict::{Device, Feed, Graph, Layout, Request, Store, Var};
 
 const CONTEXT: usize = 3;
 
 /// A flow with random weights in all layers (a fresh one is the identity).
-fn flow(dim: usize, split: Split) -> (RealNvpFlow, Store<f64>) {
+fn flow(dim: usize, split: Split) -> (CouplingFlow, Store<f64>) {
     let settings = RealNvp { layers: 5, hidden: vec![11, 7], split, ..RealNvp::default() };
+    randomised(|scope| settings.flow(scope, dim, CONTEXT).unwrap())
+}
+
+fn randomised(build: impl FnOnce(&mut Scope<'_>) -> CouplingFlow) -> (CouplingFlow, Store<f64>) {
     let mut layout = Layout::new();
-    let flow = settings.flow(&mut layout.scope("flow"), dim, CONTEXT).unwrap();
+    let flow = build(&mut layout.scope("flow"));
     let mut store = Store::new(layout, 1);
     let params: Vec<_> = store.layout().iter().map(|(_, p)| p).collect();
     for (i, p) in params.into_iter().enumerate() {
@@ -30,7 +34,13 @@ fn normal(rows: usize, cols: usize, id: u32) -> Vec<f64> {
 }
 
 /// (value, log-det) of the flow in one direction.
-fn run(flow: &RealNvpFlow, store: &Store<f64>, value: &[f64], x: &[f64], direction: Direction) -> (Vec<f64>, Vec<f64>) {
+fn run(
+    flow: &CouplingFlow,
+    store: &Store<f64>,
+    value: &[f64],
+    x: &[f64],
+    direction: Direction,
+) -> (Vec<f64>, Vec<f64>) {
     let (dim, rows) = (ExplicitDensity::<f64>::dim(flow), x.len() / CONTEXT);
     let mut graph = Graph::new();
     let (v, c) = (graph.input("value", dim).unwrap(), graph.input("x", CONTEXT).unwrap());
@@ -132,4 +142,50 @@ fn extreme_inputs_stay_finite_and_nan_is_not_hidden() {
     }
     let nan = run(&flow, &store, &[f64::NAN; 5], &[0.0; CONTEXT], Direction::Forward);
     assert!(nan.1[0].is_nan(), "a NaN is not hidden");
+}
+
+/// Every kind of flow but the plain affine one, which has tests of its own.
+fn kinds(dim: usize) -> Vec<(CouplingFlow, Store<f64>)> {
+    let mixings = [Mixing::None, Mixing::ActNorm, Mixing::Linear];
+    let spline =
+        |mixing| SplineFlow { layers: 3, hidden: vec![9], bins: 5, bound: 2.5, mixing, ..SplineFlow::default() };
+    let affine = |mixing| RealNvp { layers: 3, hidden: vec![9], mixing, ..RealNvp::default() };
+    let splines = mixings.map(|m| randomised(|scope| spline(m).flow(scope, dim, CONTEXT).unwrap()));
+    let affines = mixings.map(|m| randomised(|scope| affine(m).flow(scope, dim, CONTEXT).unwrap()));
+    splines.into_iter().chain(affines).collect()
+}
+
+#[test]
+fn every_flow_is_undone_by_its_inverse_and_has_the_right_gradient() {
+    for dim in [1, 2, 5] {
+        for (i, (flow, store)) in kinds(dim).iter().enumerate() {
+            let (theta, x) = (normal(201, dim, 1), normal(201, CONTEXT, 2));
+            let (z, there) = run(flow, store, &theta, &x, Direction::Forward);
+            let (back, again) = run(flow, store, &z, &x, Direction::Inverse);
+            let worst = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+            // Random linear maps and steep splines cost some digits.
+            assert!(worst(&theta, &back) < 1e-7, "dim {dim}, kind {i}: {}", worst(&theta, &back));
+            let negated: Vec<f64> = again.iter().map(|l| -l).collect();
+            assert!(worst(&there, &negated) < 1e-6, "dim {dim}, kind {i}");
+
+            let mut graph = Graph::new();
+            let (theta, x) = (graph.input("theta", dim).unwrap(), graph.input("x", CONTEXT).unwrap());
+            let log_prob: Var = flow.log_prob(&mut graph, theta, &[x]).unwrap();
+            let error = graph_gradient_error(&graph, store, &[log_prob], 13, 5).unwrap();
+            assert!(error < 1e-5, "dim {dim}, kind {i}: {error:e}");
+        }
+    }
+}
+
+#[test]
+fn every_density_in_one_dimension_integrates_to_one() {
+    for (i, (flow, store)) in kinds(1).iter().enumerate() {
+        let step = 1e-3;
+        let theta: Vec<f64> = (0..30_000).map(|i| (f64::from(i) - 14_999.5) * step).collect();
+        let x = [0.3, -1.0, 0.5].repeat(theta.len());
+        let (z, ln_det) = run(flow, store, &theta, &x, Direction::Forward);
+        let density = |(z, l): (&f64, &f64)| (l - 0.5 * z * z).exp() / std::f64::consts::TAU.sqrt();
+        let mass: f64 = z.iter().zip(&ln_det).map(density).sum::<f64>() * step;
+        assert!((mass - 1.0).abs() < 1e-4, "kind {i}: {mass}");
+    }
 }

@@ -128,13 +128,22 @@ pub struct Diffusion {
 
 impl Diffusion {
     /// Variance-preserving diffusion that predicts the noise.
+    ///
+    /// It is trained more often at early times than the uniform law of the literature ([`Times::Uniform`]) would:
+    /// that suits images, and leaves one row in a hundred for the noise below a tenth, where densities of few
+    /// dimensions have their detail.
     pub fn variance_preserving() -> Self {
-        Self::of(NoiseSchedule::variance_preserving(), Parameterisation::Epsilon, Weighting::SigmaSquared)
+        Self::of(NoiseSchedule::variance_preserving(), Parameterisation::Epsilon, Weighting::SigmaSquared).early()
     }
 
     /// Sub-variance-preserving diffusion that predicts the noise.
     pub fn sub_variance_preserving() -> Self {
-        Self::of(NoiseSchedule::sub_variance_preserving(), Parameterisation::Epsilon, Weighting::SigmaSquared)
+        Self::of(NoiseSchedule::sub_variance_preserving(), Parameterisation::Epsilon, Weighting::SigmaSquared).early()
+    }
+
+    fn early(mut self) -> Self {
+        self.network.times = Times::LogNormal { mean: -2.5, sd: 1.5 };
+        self
     }
 
     /// Variance-exploding diffusion that predicts the noise.
@@ -299,13 +308,15 @@ impl ScoreNetwork {
         }
     }
 
-    /// What the network is told of a time: from 0 to 1, and even in the logarithm of the noise where t is the noise.
+    /// What the network is told of a time: the logarithm of noise over data, from 0 to 1; on straight lines, where
+    /// that has a pole, the time.
     fn clock(&self, t: f64) -> f64 {
-        let (first, last) = (self.schedule.t_min(), self.schedule.t_max());
-        match self.schedule {
-            NoiseSchedule::Edm { .. } => (t / first).ln() / (last / first).ln(),
-            _ => (t - first) / (last - first),
+        if self.schedule == NoiseSchedule::Linear {
+            return t;
         }
+        let ratio = |t: f64| (self.schedule.sigma(t) / self.schedule.alpha(t)).ln();
+        let (first, last) = (ratio(self.schedule.t_min()), ratio(self.schedule.t_max()));
+        (ratio(t) - first) / (last - first)
     }
 }
 
@@ -460,9 +471,13 @@ impl DiffusionModel {
         (start, schedule.alpha(start).hypot(schedule.sigma(start)), schedule.sampling_t_min())
     }
 
-    /// Dense where there is little noise, if time is the noise.
+    /// Dense where there is little noise, unless the schedule itself is.
     fn rho(&self) -> f64 {
-        if matches!(self.settings.network.schedule, NoiseSchedule::Edm { .. }) { 7.0 } else { 1.0 }
+        match self.settings.network.schedule {
+            NoiseSchedule::Edm { .. } => 7.0,
+            NoiseSchedule::VariancePreserving { .. } | NoiseSchedule::SubVariancePreserving { .. } => 3.0,
+            _ => 1.0,
+        }
     }
 }
 

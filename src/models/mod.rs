@@ -14,14 +14,20 @@
 
 mod diffusion;
 mod explicit;
-mod real_nvp;
+mod flow;
+mod gan;
+mod mdn;
+mod vae;
 
 pub use diffusion::{
     Diffusion, DiffusionModel, DiffusionSampling, Ncsn, NcsnModel, Parameterisation, ScoreModel, ScoreNetwork, Times,
     Weighting,
 };
 pub use explicit::{Explicit, ExplicitDensity, ExplicitFamily, maximum_likelihood};
-pub use real_nvp::{RealNvp, RealNvpFlow, Split};
+pub use flow::{CouplingFlow, Mixing, RealNvp, SplineFlow, Split};
+pub use gan::{Gan, GanModel};
+pub use mdn::{Mdn, MixtureNetwork};
+pub use vae::{DecoderNoise, Vae, VaeModel};
 
 use std::fmt::Debug;
 use std::ops::ControlFlow;

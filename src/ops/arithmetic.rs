@@ -87,7 +87,7 @@ impl<T: Real> Op<T> for Arithmetic {
 }
 
 /// Contributes f(dy, other), with `other` spread if it is one column, summed if the adjoint is one column.
-fn contribute<T: Real>(to: &mut Adjoint<'_, T>, rows: usize, dy: &[T], other: &[T], f: impl Fn(T, T) -> T) {
+pub(super) fn contribute<T: Real>(to: &mut Adjoint<'_, T>, rows: usize, dy: &[T], other: &[T], f: impl Fn(T, T) -> T) {
     let width = match to {
         Adjoint::Skip => return,
         Adjoint::Set(d) | Adjoint::Add(d) => d.len() / rows,

@@ -1,4 +1,5 @@
-//! Embedding of a number, such as a noise level, in waves of fixed frequencies (Vaswani et al. 2017; Tancik et al. 2020).
+//! Embedding of a number, such as a noise level, in waves of fixed frequencies (Vaswani et al. 2017; Tancik et al.
+//! 2020).
 //!
 //! $$ c_j = \cos 2\pi f_j t, \quad s_j = \sin 2\pi f_j t; \qquad
 //!    \bar t = \textstyle\sum_j 2\pi f_j (c_j \bar s_j - s_j \bar c_j). $$

@@ -25,8 +25,9 @@ macro_rules! ops {
 }
 
 ops! {
-    affine, arithmetic, combine, concat, constant, coupling, elementwise, fourier, function, linear, noise_schedule,
-    normal_log_density, reduce, select,
+    affine, arithmetic, combine, concat, constant, coupling, elementwise, fourier, function, gaussian_kl,
+    gaussian_log_density, gaussian_sample, linear, lu_linear, mixture_log_density, mixture_sample, noise_schedule,
+    normal_log_density, reduce, scale_shift, select, spline_coupling,
 }
 
 /// Where a case's inputs are drawn.
@@ -80,4 +81,23 @@ impl<T> fmt::Debug for Case<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {:?} {:?}", self.name, self.inputs, self.params)
     }
+}
+
+/// The values that `build` records on inputs of these widths.
+#[cfg(test)]
+fn evaluate<T: Real>(
+    rows: usize,
+    inputs: &[(usize, crate::Feed<'_, T>)],
+    build: impl FnOnce(&mut Graph<T>, &[Var]) -> Result<Vec<Var>, Error>,
+) -> Vec<Vec<T>> {
+    use crate::{Device, Request};
+    let mut graph = Graph::new();
+    let vars: Vec<Var> = inputs.iter().map(|(cols, _)| graph.input("input", *cols).unwrap()).collect();
+    let outputs = build(&mut graph, &vars).unwrap();
+    let mut values: Vec<Vec<T>> = outputs.iter().map(|&v| vec![T::ZERO; rows * graph.cols(v).unwrap()]).collect();
+    let mut plan = graph.compile(&Device::cpu_with_threads(1), &Request::outputs(&outputs)).unwrap();
+    let feeds: Vec<_> = inputs.iter().map(|&(_, feed)| feed).collect();
+    let mut slices: Vec<&mut [T]> = values.iter_mut().map(|v| &mut **v).collect();
+    plan.forward(&[], rows, &feeds, &mut slices).unwrap();
+    values
 }

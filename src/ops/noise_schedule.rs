@@ -37,6 +37,10 @@ impl<T: Real> Op<T> for NoiseScheduleOp {
         Ok(vec![1; 4])
     }
 
+    fn differentiable(&self) -> bool {
+        false
+    }
+
     fn forward(&self, tile: &mut Forward<'_, T>) {
         let [alpha, sigma, drift, diffusion_squared] = tile.outputs else { return };
         // In double precision whatever T is: 1 - e^-B cancels near t = 0, and 1 - t near 1.
@@ -71,3 +75,35 @@ pub(super) fn cases<T: Real>() -> Vec<Case<T>> {
     Vec::new()
 }
 
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::evaluate;
+    use crate::plan::Feed;
+
+    #[test]
+    fn rows_have_the_schedule_of_their_times() {
+        let schedule = NoiseSchedule::variance_preserving();
+        let t = [1e-5_f32, 0.3, 0.999, f32::NAN];
+        let values = evaluate(4, &[(1, Feed::Rows(&t))], |g, v| {
+            let level = g.noise_schedule(v[0], schedule)?;
+            Ok(vec![level.alpha, level.sigma, level.drift, level.diffusion_squared])
+        });
+        let functions =
+            [NoiseSchedule::alpha, NoiseSchedule::sigma, NoiseSchedule::drift, NoiseSchedule::diffusion_squared];
+        for (values, f) in values.iter().zip(functions) {
+            for (&value, t) in values.iter().zip(t) {
+                let expected = f(&schedule, f64::from(t)) as f32;
+                assert!(value == expected || value.is_nan() && t.is_nan(), "{value}, not {expected}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_schedule_is_refused() {
+        let mut graph = Graph::<f32>::new();
+        let (one, two) = (graph.input("one", 1).unwrap(), graph.input("two", 2).unwrap());
+        assert!(graph.noise_schedule(two, NoiseSchedule::Linear).is_err());
+        assert!(graph.noise_schedule(one, NoiseSchedule::Edm { sigma_min: 1.0, sigma_max: 0.5 }).is_err());
+    }
+}

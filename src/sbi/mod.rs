@@ -1,6 +1,7 @@
 //! Simulation-based inference: prior -> simulate -> data set -> estimator -> posterior.
 
 mod dataset;
+mod density;
 mod npe;
 mod posterior;
 pub mod prior;
@@ -11,6 +12,7 @@ mod standardise;
 pub mod support;
 
 pub use dataset::{Dataset, DatasetOptions, Holdout, NonFinite};
+pub use density::Learned;
 pub use npe::Npe;
 pub use posterior::Posterior;
 pub use prior::Prior;

@@ -6,7 +6,7 @@ use ndarray::{Array1, Array2, Array3, ArrayView1, ArrayView2};
 
 use crate::device::Device;
 use crate::error::{Error, check_finite, check_length};
-use crate::models::{Density, Generative};
+use crate::models::{Density, Evaluator, Generative, VaeModel};
 use crate::plan::Feed;
 use crate::progress::{Cancel, Watch};
 use crate::real::Real;
@@ -148,7 +148,7 @@ impl<T: Real, M: Density<T> + ?Sized> Posterior<T, M> {
     /// # Errors
     /// [`Error::Length`] if a width is wrong, [`Error::NonFinite`] if a number is not finite.
     pub fn log_prob(&self, theta: ArrayView2<'_, f64>, x: ArrayView1<'_, f64>) -> Result<Array1<f64>, Error> {
-        self.log_prob_of_pairs(theta, x.insert_axis(ndarray::Axis(0)), |_| 0)
+        self.evaluate(&mut *self.model.evaluator(&self.device)?, theta, x.insert_axis(ndarray::Axis(0)), |_| 0)
     }
 
     /// log q(θ_i | x_i) in nats for each row i of both tables; -∞ outside the support.
@@ -157,12 +157,15 @@ impl<T: Real, M: Density<T> + ?Sized> Posterior<T, M> {
     /// As [`Posterior::log_prob`], and [`Error::Length`] if the tables differ in length.
     pub fn log_prob_many(&self, theta: ArrayView2<'_, f64>, x: ArrayView2<'_, f64>) -> Result<Array1<f64>, Error> {
         check_length("x rows (one for each row of theta)", theta.nrows(), x.nrows())?;
-        self.log_prob_of_pairs(theta, x, |i| i)
+        self.evaluate(&mut *self.model.evaluator(&self.device)?, theta, x, |i| i)
     }
+}
 
-    /// log q(θ_i | x_k) with k = `observation(i)`.
-    fn log_prob_of_pairs(
+impl<T: Real, M: Generative<T> + ?Sized> Posterior<T, M> {
+    /// log q(θ_i | x_k) with k = `observation(i)`, by an evaluator of learned coordinates.
+    pub(crate) fn evaluate(
         &self,
+        density: &mut dyn Evaluator<T>,
         theta: ArrayView2<'_, f64>,
         x: ArrayView2<'_, f64>,
         observation: impl Fn(usize) -> usize + Sync,
@@ -171,7 +174,6 @@ impl<T: Real, M: Density<T> + ?Sized> Posterior<T, M> {
         check_length("theta columns", dim, theta.ncols())?;
         check_finite("theta", theta)?;
         let x = self.standardised(x)?;
-        let mut density = self.model.evaluator(&self.device)?;
         let mut result = Array1::zeros(theta.nrows());
         let (mut z, mut log_q) = (Vec::new(), Vec::new());
         for start in (0..theta.nrows()).step_by(CHUNK) {
@@ -209,6 +211,24 @@ impl<T: Real, M: Density<T> + ?Sized> Posterior<T, M> {
             }
         });
         pieces.into_iter().flat_map(|(_, ln_dets)| ln_dets).collect()
+    }
+}
+
+impl<T: Real> Posterior<T, VaeModel> {
+    /// A lower bound of log q(θ_i | x_i) in nats for each row i of both tables, from this many importance samples a row;
+    /// -∞ outside the support. In the mean it lies below the truth, and the closer the more samples there are (Burda,
+    /// Grosse & Salakhutdinov 2016).
+    ///
+    /// # Errors
+    /// As [`Posterior::log_prob_many`], and [`Error::Parameter`] if there is no sample.
+    pub fn log_prob_bound(
+        &self,
+        theta: ArrayView2<'_, f64>,
+        x: ArrayView2<'_, f64>,
+        samples: usize,
+    ) -> Result<Array1<f64>, Error> {
+        check_length("x rows (one for each row of theta)", theta.nrows(), x.nrows())?;
+        self.evaluate(&mut *self.model.bound(&self.device, samples)?, theta, x, |i| i)
     }
 }
 

@@ -1,0 +1,341 @@
+//! Generative adversarial networks (Goodfellow et al. 2014), conditioned on x: draws without a density.
+//!
+//! The discriminator D, a logit, minimises the cross-entropy $\ln(1 + e^{-D(\theta)}) + \ln(1 + e^{D(G)})$ of data and
+//! fakes; the generator G the non-saturating $\ln(1 + e^{-D(G)})$. Both see data through Gaussian noise that fades over
+//! the training, without which two thin densities would not overlap and D would teach nothing (Sønderby et al. 2017;
+//! Arjovsky & Bottou 2017).
+
+use std::ops::{ControlFlow, Range};
+use std::time::Instant;
+
+use crate::device::Device;
+use crate::error::Error;
+use crate::graph::{Graph, Var};
+use crate::models::{Family, Generative, OnEpoch, Problem, Trained, context_input};
+use crate::nn::Mlp;
+use crate::ops::elementwise::Activation;
+use crate::optim::{Adam, Optimiser};
+use crate::plan::{Batch, Feed, Plan, Request};
+use crate::real::Real;
+use crate::rng::{NoiseRows, mix, permutation};
+use crate::sample::Sampler;
+use crate::store::{Layout, Scope, Store, Weights};
+use crate::train::{Epoch, History};
+
+/// Settings of a generative adversarial network.
+///
+/// Of [`Training`](crate::train::Training), batch, epochs, seed and schedule count; the two optimisers are these. All
+/// epochs are run, since neither loss says how good the draws are. What does is the energy distance (Székely & Rizzo
+/// 2013) between validation rows and fakes for the same x: it stands for the validation loss, and the averaged weights
+/// of the generator with the lowest are kept.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Gan {
+    /// Width of the generator's noise.
+    pub latent: usize,
+    /// Widths of the hidden layers of both networks.
+    pub hidden: Vec<usize>,
+    /// Their activation.
+    pub activation: Activation,
+    /// Optimiser of the generator.
+    pub generator: Adam,
+    /// Optimiser of the discriminator.
+    pub discriminator: Adam,
+    /// Steps of the discriminator for each one of the generator.
+    pub discriminator_steps: usize,
+    /// Standard deviation of the noise on the discriminator's input at the start; it falls linearly to a tenth.
+    pub instance_noise: f64,
+}
+
+impl Default for Gan {
+    fn default() -> Self {
+        let adam = Adam { betas: (0.5, 0.999), ..Adam::new(5e-4) };
+        Self {
+            latent: 4,
+            hidden: vec![128, 128],
+            activation: Activation::Silu,
+            generator: adam.clone(),
+            discriminator: Adam { learning_rate: 1e-3, ..adam },
+            discriminator_steps: 2,
+            instance_noise: 0.3,
+        }
+    }
+}
+
+impl Gan {
+    /// Registers generator and discriminator, in the scopes `generator` and `discriminator`.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] that names the setting that cannot be.
+    pub fn build(&self, layout: &mut Layout, dim: usize, context: usize) -> Result<GanModel, Error> {
+        for (name, value) in [("latent", self.latent), ("discriminator_steps", self.discriminator_steps), ("dim", dim)]
+        {
+            if value == 0 {
+                return Err(Error::parameter(name, "0 must be at least 1"));
+            }
+        }
+        if !(self.instance_noise >= 0.0 && self.instance_noise.is_finite()) {
+            let why = format!("{} must be finite and not negative", self.instance_noise);
+            return Err(Error::parameter("instance_noise", why));
+        }
+        let network = |mut scope: Scope<'_>, inputs: usize, outputs: usize| {
+            Mlp::new(&mut scope, inputs + context, &self.hidden, outputs, self.activation)
+        };
+        let generator = network(layout.scope("generator"), self.latent, dim)?;
+        let discriminator = network(layout.scope("discriminator"), dim, 1)?;
+        Ok(GanModel { dim, context, latent: self.latent, generator, discriminator })
+    }
+}
+
+/// A registered generative adversarial network.
+#[derive(Clone, Debug)]
+pub struct GanModel {
+    dim: usize,
+    context: usize,
+    latent: usize,
+    generator: Mlp,
+    discriminator: Mlp,
+}
+
+impl GanModel {
+    /// Records a fake θ, `[rows x dim]`, from noise of its own.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if a width is wrong.
+    pub fn generate<T: Real>(&self, graph: &mut Graph<T>, context: &[Var]) -> Result<Var, Error> {
+        let noise = graph.normal(self.latent)?;
+        let inputs: Vec<Var> = [noise].iter().chain(context).copied().collect();
+        self.generator.forward(graph, &inputs)
+    }
+
+    /// Records ln(1 + exp(±D)) of θ with noise of standard deviation `blur`, `[rows x 1]`: the cost of calling it real
+    /// (sign -1) or fake (sign 1).
+    fn cost<T: Real>(
+        &self,
+        graph: &mut Graph<T>,
+        theta: Var,
+        (context, blur): (&[Var], Var),
+        sign: f64,
+    ) -> Result<Var, Error> {
+        let noise = graph.normal(self.dim)?;
+        let scaled = graph.mul(noise, blur)?;
+        let blurred = graph.add(theta, scaled)?;
+        let inputs: Vec<Var> = [blurred].iter().chain(context).copied().collect();
+        let logit = self.discriminator.forward(graph, &inputs)?;
+        let signed = graph.scale(logit, sign)?;
+        graph.map(Activation::Softplus, signed)
+    }
+
+    /// Records the discriminator's loss on data θ, `[rows x 1]`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if a width is wrong.
+    pub fn discriminator_loss<T: Real>(
+        &self,
+        graph: &mut Graph<T>,
+        theta: Var,
+        context: &[Var],
+        blur: Var,
+    ) -> Result<Var, Error> {
+        let fake = self.generate(graph, context)?;
+        let real = self.cost(graph, theta, (context, blur), -1.0)?;
+        let fake = self.cost(graph, fake, (context, blur), 1.0)?;
+        graph.add(real, fake)
+    }
+
+    /// Records the generator's non-saturating loss, `[rows x 1]`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if a width is wrong.
+    pub fn generator_loss<T: Real>(&self, graph: &mut Graph<T>, context: &[Var], blur: Var) -> Result<Var, Error> {
+        let fake = self.generate(graph, context)?;
+        self.cost(graph, fake, (context, blur), -1.0)
+    }
+}
+
+impl<T: Real> Generative<T> for GanModel {
+    fn dim(&self) -> usize {
+        self.dim
+    }
+
+    fn context(&self) -> usize {
+        self.context
+    }
+
+    fn sampler(&self, device: &Device) -> Result<Box<dyn Sampler<T> + '_>, Error> {
+        Ok(Box::new(self.generator_plan(device)?))
+    }
+}
+
+impl GanModel {
+    fn generator_plan<T: Real>(&self, device: &Device) -> Result<Plan<T>, Error> {
+        let mut graph = Graph::new();
+        let context = context_input(&mut graph, self.context)?;
+        let theta = self.generate(&mut graph, &context)?;
+        graph.compile(device, &Request::outputs(&[theta]))
+    }
+}
+
+impl<T: Real> Family<T> for Gan {
+    type Model = GanModel;
+
+    fn train(&self, problem: &Problem<'_, T>, on_epoch: OnEpoch<'_>) -> Result<Trained<T, GanModel>, Error> {
+        problem.training.check()?;
+        let mut layout = Layout::new();
+        let model = self.build(&mut layout, problem.dim, problem.context)?;
+        let ranges = [layout.range("generator")?, layout.range("discriminator")?];
+        let mut store = Store::new(layout, problem.seed);
+        let mut game = Game::new(self, &model, problem, &ranges)?;
+        let history = game.play(&mut store, &ranges[0], on_epoch)?;
+        Ok(Trained { model: Box::new(model), store, history })
+    }
+}
+
+/// The training of both networks.
+struct Game<'a, T> {
+    settings: &'a Gan,
+    problem: &'a Problem<'a, T>,
+    generator: (Plan<T>, Optimiser),
+    discriminator: (Plan<T>, Optimiser),
+    fakes: Plan<T>,
+    start: Instant,
+}
+
+/// Validation rows that the energy distance looks at.
+const JUDGED: usize = 500;
+
+impl<'a, T: Real> Game<'a, T> {
+    fn new(
+        settings: &'a Gan,
+        model: &GanModel,
+        problem: &'a Problem<'a, T>,
+        ranges: &[Range<usize>; 2],
+    ) -> Result<Self, Error> {
+        let compile = |graph: Graph<T>, loss: Var, range: &Range<usize>| {
+            graph.compile(problem.device, &Request::outputs(&[loss]).with_parameter_gradients(range.clone()))
+        };
+        let mut graph = Graph::new();
+        let blur = graph.input("blur", 1)?;
+        let context = context_input(&mut graph, problem.context)?;
+        let loss = model.generator_loss(&mut graph, &context, blur)?;
+        let generator = compile(graph, loss, &ranges[0])?;
+
+        let mut graph = Graph::new();
+        let (blur, theta) = (graph.input("blur", 1)?, graph.input("theta", problem.dim)?);
+        let context = context_input(&mut graph, problem.context)?;
+        let loss = model.discriminator_loss(&mut graph, theta, &context, blur)?;
+        let discriminator = compile(graph, loss, &ranges[1])?;
+        Ok(Self {
+            settings,
+            problem,
+            generator: (generator, Optimiser::new(settings.generator.clone(), ranges[0].clone())?),
+            discriminator: (discriminator, Optimiser::new(settings.discriminator.clone(), ranges[1].clone())?),
+            fakes: model.generator_plan(problem.device)?,
+            start: Instant::now(),
+        })
+    }
+
+    fn play(
+        &mut self,
+        store: &mut Store<T>,
+        generator: &Range<usize>,
+        on_epoch: OnEpoch<'_>,
+    ) -> Result<History, Error> {
+        let mut history = History::default();
+        let mut best = (f64::INFINITY, store.weights(Weights::Ema).to_vec());
+        for epoch in 1..=self.problem.training.max_epochs {
+            let mut row = self.epoch(store, epoch)?;
+            row.best = row.validation_loss < best.0;
+            if row.best {
+                best = (row.validation_loss, store.weights(Weights::Ema).to_vec());
+            }
+            history.epochs.push(row);
+            if on_epoch(&row) == ControlFlow::Break(()) {
+                break;
+            }
+        }
+        store.restart_from(generator.clone(), &best.1);
+        Ok(history)
+    }
+
+    /// One pass of the discriminator over the training rows.
+    fn epoch(&mut self, store: &mut Store<T>, epoch: usize) -> Result<Epoch, Error> {
+        let Problem { training, training_rows, .. } = *self.problem;
+        let order = permutation(training_rows.len() as u32, training.seed, epoch as u64);
+        let order: Vec<u32> = order.into_iter().map(|i| training_rows[i as usize]).collect();
+        let batches = order.len().div_ceil(training.batch);
+        let steps = (batches * training.max_epochs) as u64;
+        let (mut loss, mut norms, mut updates) = (0.0, 0.0, 0.0);
+        for batch in order.chunks(training.batch) {
+            let step = self.discriminator.1.steps();
+            let (progress, factor) = (step as f64 / steps as f64, training.schedule.factor(step, steps));
+            let blur = [T::from_f64(self.settings.instance_noise * (1.0 - 0.9 * progress))];
+            let told = self.step(store, batch, &blur, factor, true)?;
+            let mut made = None;
+            if self.discriminator.1.steps().is_multiple_of(self.settings.discriminator_steps as u64) {
+                made = Some(self.step(store, batch, &blur, factor, false)?);
+            }
+            for (value, norm) in [Some(told), made].into_iter().flatten() {
+                if !(value.is_finite() && norm.is_finite()) {
+                    let why = format!("a loss or its gradient is no longer finite after step {step}; lower the rates");
+                    return Err(Error::Training { epoch, why });
+                }
+            }
+            if let Some((value, norm)) = made {
+                (loss, norms, updates) = (loss + value, norms + norm, updates + 1.0);
+            }
+        }
+        let validation_loss = self.energy_distance(store)?;
+        let seconds = self.start.elapsed().as_secs_f64();
+        let (training_loss, gradient_norm) = (loss / f64::max(updates, 1.0), norms / f64::max(updates, 1.0));
+        Ok(Epoch { epoch, training_loss, validation_loss, gradient_norm, best: false, seconds })
+    }
+
+    /// (loss, norm of its gradient) of a step of the discriminator or the generator
+    fn step(
+        &mut self,
+        store: &mut Store<T>,
+        batch: &[u32],
+        blur: &[T; 1],
+        factor: f64,
+        discriminator: bool,
+    ) -> Result<(f64, f64), Error> {
+        let Problem { device, theta, x, context, training, .. } = *self.problem;
+        let (blur, theta, x) = (Feed::Repeat(blur), Feed::Gather(theta, batch), Feed::Gather(x, batch));
+        let more = usize::from(context > 0);
+        let seed = mix(training.seed, [u64::from(discriminator), 0x67_616e]);
+        let (plan, optimiser) = if discriminator { &mut self.discriminator } else { &mut self.generator };
+        let rows = Batch::with_noise(batch.len(), NoiseRows::new(&seed).at(optimiser.steps() as u32));
+        let loss = if discriminator {
+            plan.mean_and_gradient(store, rows, &[blur, theta, x][..2 + more])?
+        } else {
+            plan.mean_and_gradient(store, rows, &[blur, x][..1 + more])?
+        };
+        Ok((loss, optimiser.step(device, store, factor)?))
+    }
+
+    /// 2 E|a - b| - E|a - a'| - E|b - b'| for rows a of the validation and fakes b, both beside the same x.
+    fn energy_distance(&mut self, store: &Store<T>) -> Result<f64, Error> {
+        let Problem { theta, dim, x, context, validation_rows, training, .. } = *self.problem;
+        let rows = &validation_rows[..validation_rows.len().min(JUDGED)];
+        let mut fakes = vec![T::ZERO; rows.len() * dim];
+        let seed = mix(training.seed, [2, 0x67_616e]);
+        let batch = Batch::with_noise(rows.len(), NoiseRows::new(&seed));
+        let feeds = [Feed::Gather(x, rows)];
+        let feeds = &feeds[..usize::from(context > 0)];
+        self.fakes.forward(store.weights(Weights::Ema), batch, feeds, &mut [&mut fakes])?;
+
+        let given = |i: usize| &x[rows[i] as usize * context..][..context];
+        let real = |i: usize| &theta[rows[i] as usize * dim..][..dim];
+        let fake = |i: usize| &fakes[i * dim..][..dim];
+        let square = |a: &[T], b: &[T]| a.iter().zip(b).map(|(a, b)| (a.to_f64() - b.to_f64()).powi(2)).sum::<f64>();
+        let mut sum = 0.0;
+        for i in 0..rows.len() {
+            for j in 0..rows.len() {
+                let apart = square(given(i), given(j));
+                let distance = |a: &[T], b: &[T]| (square(a, b) + apart).sqrt();
+                sum += 2.0 * distance(real(i), fake(j)) - distance(real(i), real(j)) - distance(fake(i), fake(j));
+            }
+        }
+        Ok(sum / (rows.len() * rows.len()) as f64)
+    }
+}

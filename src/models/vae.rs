@@ -1,0 +1,262 @@
+//! Variational autoencoders (Kingma & Welling 2014; Rezende et al. 2014), conditioned on x.
+//!
+//! A latent z ~ N(0, I) and a decoder p(θ | z, x) make a density whose logarithm is bounded from below by
+//! $$ \mathbb E_{q(z \mid \theta, x)} \ln p(\theta \mid z, x) - \beta\, \mathrm{KL}\left(q(z \mid \theta, x) \,\|\,
+//! N(0, I)\right), $$
+//! which encoder and decoder maximise together; with β = 1 it is the evidence lower bound.
+
+use crate::device::Device;
+use crate::error::{Error, check_length};
+use crate::graph::{Graph, Var};
+use crate::models::{Evaluator, Family, Generative, OnEpoch, Problem, Trained, check_widths, context_input};
+use crate::nn::Mlp;
+use crate::ops::elementwise::Activation;
+use crate::plan::{Batch, Feed, Plan, Request};
+use crate::real::Real;
+use crate::rng::NoiseRows;
+use crate::sample::Sampler;
+use crate::store::{Init, Layout, Param, Scope};
+use crate::train::Source;
+
+/// Log-widths of encoder and decoder are bounded to ±this softly, so that no exponential overflows.
+const LN_SIGMA: f64 = 6.0;
+
+/// The decoder's standard deviation.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum DecoderNoise {
+    /// This number, for standardised columns.
+    Fixed(f64),
+    /// One learned number for each column.
+    Learned,
+    /// The network's, for each z and x.
+    Conditional,
+}
+
+/// Settings of a variational autoencoder.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Vae {
+    /// Width of z.
+    pub latent: usize,
+    /// Widths of the hidden layers of encoder and decoder.
+    pub hidden: Vec<usize>,
+    /// Their activation.
+    pub activation: Activation,
+    /// The decoder's standard deviation.
+    pub decoder: DecoderNoise,
+    /// Weight of the divergence from the prior (Higgins et al. 2017).
+    pub beta: f64,
+    /// Fraction of the training in which that weight rises from 0, so that z is used before it is taxed.
+    pub warm_up: f64,
+}
+
+impl Default for Vae {
+    fn default() -> Self {
+        Self {
+            latent: 4,
+            hidden: vec![128, 128],
+            activation: Activation::Silu,
+            decoder: DecoderNoise::Conditional,
+            beta: 1.0,
+            warm_up: 0.1,
+        }
+    }
+}
+
+impl Vae {
+    /// Registers encoder and decoder for θ `[rows x dim]` given x `[rows x context]`.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] that names the setting that cannot be.
+    pub fn build(&self, scope: &mut Scope<'_>, dim: usize, context: usize) -> Result<VaeModel, Error> {
+        let sigma = if let DecoderNoise::Fixed(sigma) = self.decoder { sigma } else { 1.0 };
+        let rules = [
+            ("latent", self.latent as f64, self.latent > 0),
+            ("dim", dim as f64, dim > 0),
+            ("decoder", sigma, sigma > 0.0 && sigma.is_finite()),
+            ("beta", self.beta, self.beta >= 0.0 && self.beta.is_finite()),
+            ("warm_up", self.warm_up, (0.0..=1.0).contains(&self.warm_up)),
+        ];
+        if let Some((name, value, _)) = rules.iter().find(|(.., holds)| !holds) {
+            return Err(Error::parameter(*name, format!("{value} is out of range")));
+        }
+        let (hidden, f) = (&self.hidden, self.activation);
+        let encoder = Mlp::new(&mut scope.scope("encoder"), dim + context, hidden, 2 * self.latent, f)?;
+        let outputs = if self.decoder == DecoderNoise::Conditional { 2 * dim } else { dim };
+        let decoder = Mlp::new(&mut scope.scope("decoder"), self.latent + context, hidden, outputs, f)?;
+        let ln_sigma = match self.decoder {
+            DecoderNoise::Learned => Some(scope.param("ln_sigma", 1, dim, Init::Constant(0.0))?),
+            _ => None,
+        };
+        Ok(VaeModel { settings: self.clone(), dim, context, encoder, decoder, ln_sigma })
+    }
+}
+
+impl<T: Real> Family<T> for Vae {
+    type Model = VaeModel;
+
+    fn train(&self, problem: &Problem<'_, T>, on_epoch: OnEpoch<'_>) -> Result<Trained<T, VaeModel>, Error> {
+        let mut layout = Layout::new();
+        let model = self.build(&mut layout.scope("vae"), problem.dim, problem.context)?;
+        let loss = |graph: &mut Graph<T>, theta: Var, context: &[Var], more: &[Var]| {
+            model.negative_elbo(graph, theta, context, more[0])
+        };
+        let (store, history) = problem.minimise(layout, &[Source::WarmUp(self.warm_up)], loss, on_epoch)?;
+        Ok(Trained { model: Box::new(model), store, history })
+    }
+}
+
+/// A registered variational autoencoder.
+#[derive(Clone, Debug)]
+pub struct VaeModel {
+    settings: Vae,
+    dim: usize,
+    context: usize,
+    encoder: Mlp,
+    decoder: Mlp,
+    ln_sigma: Option<Param>,
+}
+
+/// z drawn from the encoder's Gaussian, and what was drawn.
+struct Encoded {
+    mean: Var,
+    ln_sigma: Var,
+    noise: Var,
+    z: Var,
+}
+
+impl VaeModel {
+    /// Records -ELBO, `[rows x 1]`, with the divergence weighted by β and by `warm`, `[rows x 1]`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if a width is wrong.
+    pub fn negative_elbo<T: Real>(
+        &self,
+        graph: &mut Graph<T>,
+        theta: Var,
+        context: &[Var],
+        warm: Var,
+    ) -> Result<Var, Error> {
+        let Encoded { mean, ln_sigma, z, .. } = self.encode(graph, theta, context)?;
+        let reconstruction = self.reconstruction(graph, theta, z, context)?;
+        let divergence = graph.gaussian_kl(mean, ln_sigma)?;
+        let weight = graph.scale(warm, self.settings.beta)?;
+        let tax = graph.mul(divergence, weight)?;
+        graph.sub(tax, reconstruction)
+    }
+
+    /// Compiles the importance-weighted bound of ln p(θ | x) with this many samples (Burda et al. 2016),
+    /// ln 1/K Σₖ p(θ | zₖ, x) p(zₖ) / q(zₖ | θ, x).
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] if there is no sample.
+    pub fn bound<T: Real>(&self, device: &Device, samples: usize) -> Result<Box<dyn Evaluator<T>>, Error> {
+        if samples == 0 {
+            return Err(Error::parameter("samples", "0 must be at least 1"));
+        }
+        let mut graph = Graph::new();
+        let theta = graph.input("theta", self.dim)?;
+        let context = context_input(&mut graph, self.context)?;
+        let Encoded { ln_sigma, noise, z, .. } = self.encode(&mut graph, theta, &context)?;
+        let reconstruction = self.reconstruction(&mut graph, theta, z, &context)?;
+        let prior = graph.normal_log_density(z)?;
+        // ln q(z) = ln N(ε; 0, I) - Σ ln σ
+        let base = graph.normal_log_density(noise)?;
+        let widths = graph.sum_cols(ln_sigma)?;
+        let joint = graph.add(reconstruction, prior)?;
+        let ratio = graph.sub(joint, base)?;
+        let ln_weight = graph.add(ratio, widths)?;
+        let plan = graph.compile(device, &Request::outputs(&[ln_weight]))?;
+        Ok(Box::new(Bound { plan, samples, ln_weight: Vec::new() }))
+    }
+
+    fn encode<T: Real>(&self, graph: &mut Graph<T>, theta: Var, context: &[Var]) -> Result<Encoded, Error> {
+        check_widths("vae", graph, (theta, self.dim), (context, self.context))?;
+        let inputs: Vec<Var> = [theta].iter().chain(context).copied().collect();
+        let raw = self.encoder.forward(graph, &inputs)?;
+        let (mean, ln_sigma) = halves(graph, raw, self.settings.latent)?;
+        let noise = graph.normal(self.settings.latent)?;
+        let z = graph.gaussian_sample(mean, ln_sigma, noise)?;
+        Ok(Encoded { mean, ln_sigma, noise, z })
+    }
+
+    /// (mean, ln σ) of p(θ | z, x)
+    fn decode<T: Real>(&self, graph: &mut Graph<T>, z: Var, context: &[Var]) -> Result<(Var, Var), Error> {
+        let inputs: Vec<Var> = [z].iter().chain(context).copied().collect();
+        let raw = self.decoder.forward(graph, &inputs)?;
+        match (self.settings.decoder, self.ln_sigma) {
+            (DecoderNoise::Fixed(sigma), _) => Ok((raw, graph.constant(sigma.ln(), self.dim)?)),
+            (DecoderNoise::Learned, Some(param)) => {
+                let one = graph.constant(1.0, 1)?;
+                Ok((raw, graph.linear(&[one], param, None, Activation::Identity)?))
+            }
+            _ => halves(graph, raw, self.dim),
+        }
+    }
+
+    fn reconstruction<T: Real>(&self, graph: &mut Graph<T>, theta: Var, z: Var, context: &[Var]) -> Result<Var, Error> {
+        let (mean, ln_sigma) = self.decode(graph, z, context)?;
+        graph.gaussian_log_density(theta, mean, ln_sigma)
+    }
+}
+
+/// Mean and softly bounded ln σ from their columns side by side.
+fn halves<T: Real>(graph: &mut Graph<T>, raw: Var, width: usize) -> Result<(Var, Var), Error> {
+    let columns: Vec<usize> = (0..2 * width).collect();
+    let (mean, free) = (graph.select(raw, &columns[..width])?, graph.select(raw, &columns[width..])?);
+    let small = graph.scale(free, 1.0 / LN_SIGMA)?;
+    let bounded = graph.map(Activation::Tanh, small)?;
+    Ok((mean, graph.scale(bounded, LN_SIGMA)?))
+}
+
+impl<T: Real> Generative<T> for VaeModel {
+    fn dim(&self) -> usize {
+        self.dim
+    }
+
+    fn context(&self) -> usize {
+        self.context
+    }
+
+    fn sampler(&self, device: &Device) -> Result<Box<dyn Sampler<T> + '_>, Error> {
+        let mut graph = Graph::new();
+        let context = context_input(&mut graph, self.context)?;
+        let z = graph.normal(self.settings.latent)?;
+        let (mean, ln_sigma) = self.decode(&mut graph, z, &context)?;
+        let noise = graph.normal(self.dim)?;
+        let theta = graph.gaussian_sample(mean, ln_sigma, noise)?;
+        Ok(Box::new(graph.compile(device, &Request::outputs(&[theta]))?))
+    }
+}
+
+/// The bound, one replay for each importance sample.
+struct Bound<T> {
+    plan: Plan<T>,
+    samples: usize,
+    ln_weight: Vec<T>,
+}
+
+impl<T: Real> Evaluator<T> for Bound<T> {
+    fn log_prob(&mut self, weights: &[T], theta: &[T], context: &[Feed<'_, T>], log_q: &mut [T]) -> Result<(), Error> {
+        check_length("contexts (one, or none)", context.len().min(1), context.len())?;
+        let feeds = [Feed::Rows(theta), context.first().copied().unwrap_or(Feed::Rows(&[]))];
+        self.ln_weight.resize(log_q.len(), T::ZERO);
+        // (largest ln weight, sum of the weights relative to it)
+        let mut sums = vec![(f64::NEG_INFINITY, 0.0); log_q.len()];
+        for k in 0..self.samples {
+            let batch = Batch::with_noise(log_q.len(), NoiseRows::new(&0).at(k as u32));
+            self.plan.forward(weights, batch, &feeds[..1 + context.len()], &mut [&mut self.ln_weight])?;
+            for ((largest, sum), l) in sums.iter_mut().zip(&self.ln_weight) {
+                let l = l.to_f64();
+                if l > *largest {
+                    *sum *= (*largest - l).exp();
+                    *largest = l;
+                }
+                *sum += (l - *largest).exp();
+            }
+        }
+        for (log_q, (largest, sum)) in log_q.iter_mut().zip(sums) {
+            *log_q = T::from_f64(largest + (sum / self.samples as f64).ln());
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,388 @@
+//! Log-density of a Gaussian mixture whose parameters are a network's output (mixture density network, Bishop 1994).
+//!
+//! Component k has weight $w_k = \operatorname{softmax}(o)_k$, mean $\mu_k$ and precision $L_k^\top L_k$, with $L_k$
+//! lower triangular with diagonal $e^{a_k}$, $a = A \tanh(\tilde a / A)$. With $e_k = x - \mu_k$, $z_k = L_k e_k$:
+//! $$ \ln N_k = -\tfrac12 |z_k|^2 + \textstyle\sum_i a_{ki} - \tfrac d2 \ln 2\pi, \qquad
+//!    l = \ln \sum_k e^{\ln w_k + \ln N_k}. $$
+//! The responsibilities $r_k = w_k N_k / e^l$ share out $\bar l$. With $v_k = \bar l\, r_k z_k$:
+//! $$ \bar o_k = \bar l\,(r_k - w_k), \quad \bar\mu_k = L_k^\top v_k, \quad \bar x = -\textstyle\sum_k \bar\mu_k, \quad
+//!    \bar L_{kij} = -v_{ki} e_{kj} \;(j < i), \quad
+//!    \bar{\tilde a}_{ki} = (\bar l\, r_k - v_{ki} e_{ki} e^{a_{ki}})(1 - \tanh^2(\tilde a_{ki} / A)). $$
+
+use std::ops::Range;
+
+use crate::error::Error;
+use crate::graph::{Graph, Var};
+use crate::math::{self, map_in_place, wide};
+use crate::op::{Backward, Forward, Op, Reads};
+use crate::ops::Case;
+use crate::real::Real;
+
+/// A: e^-a, the standard deviation of a column given the columns before it, stays within e^±10, 4.5e-5 to 2.2e4.
+///
+/// A likelihood has no maximum over the width of a component that may shrink onto one training row, so it needs a
+/// bound; standardised data stay far inside this one, where the clamp hardly bends (a = 3 is met at 3.1).
+const CLAMP: f64 = 10.0;
+
+/// Which covariance a component of a Gaussian mixture has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Covariance {
+    /// A variance for each column.
+    Diagonal,
+    /// Any covariance.
+    Full,
+}
+
+impl Covariance {
+    /// Numbers that describe `components` Gaussians in `dim` dimensions: the width of `raw`.
+    ///
+    /// In this order: a logit for each component; their means; the logarithms, before the clamp, of the diagonals of
+    /// their precisions' Cholesky factors; and, if full, the rows of these factors below the diagonal.
+    pub fn raw_width(self, components: usize, dim: usize) -> usize {
+        let each = dim.saturating_mul(2).saturating_add(1).saturating_add(self.below_diagonal(dim));
+        components.saturating_mul(each)
+    }
+
+    fn below_diagonal(self, dim: usize) -> usize {
+        match self {
+            Self::Diagonal => 0,
+            Self::Full => dim.saturating_mul(dim.saturating_sub(1)) / 2,
+        }
+    }
+}
+
+/// A mixture, and where its parameters stand in a row of `raw`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Mixture {
+    pub components: usize,
+    pub dim: usize,
+    pub covariance: Covariance,
+}
+
+impl Mixture {
+    pub fn check(self, op: &'static str, raw: usize) -> Result<(), Error> {
+        let Self { components, dim, covariance } = self;
+        let expected = covariance.raw_width(components, dim);
+        if components > 0 && raw == expected {
+            return Ok(());
+        }
+        let why = format!(
+            "{components} components (at least 1) with {covariance:?} covariance in {dim} dimensions need {expected} \
+             raw columns, found {raw}"
+        );
+        Err(Error::shape(op, why))
+    }
+
+    #[inline(always)]
+    pub fn mean(self, component: usize) -> Range<usize> {
+        let start = self.components + component * self.dim;
+        start..start + self.dim
+    }
+
+    #[inline(always)]
+    pub fn ln_diagonal(self, component: usize) -> Range<usize> {
+        self.mean(self.components + component)
+    }
+
+    /// Row i of the factor up to its diagonal.
+    #[inline(always)]
+    pub fn below(self, component: usize, i: usize) -> Range<usize> {
+        match self.covariance {
+            Covariance::Diagonal => 0..0,
+            Covariance::Full => {
+                let first = self.components * (1 + 2 * self.dim);
+                let start = first + component * self.covariance.below_diagonal(self.dim) + (i * i - i) / 2;
+                start..start + i
+            }
+        }
+    }
+}
+
+/// (a, da/da~)
+#[inline(always)]
+pub(super) fn soft_clamp<T: Real>(raw: T) -> (T, T) {
+    let tanh = math::tanh(raw * T::from_f64(1.0 / CLAMP));
+    (tanh * T::from_f64(CLAMP), T::ONE - tanh * tanh)
+}
+
+/// Turns rows of k logarithms into the shares of their exponentials, and leaves the logarithm of each row's sum.
+///
+/// A row of minus infinities has the sum 0 and shares 0/0; a NaN anywhere makes its whole row NaN.
+pub(super) fn softmax<T: Real>(table: &mut [T], k: usize, ln_sums: &mut [T]) {
+    for (row, ln_sum) in table.chunks_exact_mut(k).zip(&mut *ln_sums) {
+        let largest = row.iter().copied().reduce(T::max).unwrap_or(T::ZERO);
+        *ln_sum = if largest.is_finite() { largest } else { T::ZERO };
+        row.iter_mut().for_each(|v| *v -= *ln_sum);
+    }
+    map_in_place(table, #[inline(always)] |v| math::exp(v));
+    for (row, ln_sum) in table.chunks_exact_mut(k).zip(ln_sums) {
+        let sum = row.iter().copied().sum::<T>();
+        *ln_sum += math::ln(sum);
+        row.iter_mut().for_each(|v| *v = *v / sum);
+    }
+}
+
+#[inline(always)]
+fn dot<T: Real>(a: &[T], b: &[T]) -> T {
+    a.iter().zip(b).map(|(&a, &b)| a * b).sum()
+}
+
+#[derive(Debug)]
+struct MixtureLogDensity(Mixture);
+
+impl MixtureLogDensity {
+    /// What the backward needs: w and r `[rows x K]`; e^a, da/da~ and z `[rows x K d]`.
+    fn blocks<'a, T>(&self, saved: &'a mut [T], rows: usize) -> [&'a mut [T]; 5] {
+        let (narrow, broad) = (rows * self.0.components, rows * self.0.components * self.0.dim);
+        let (prior, rest) = saved.split_at_mut(narrow);
+        let (posterior, rest) = rest.split_at_mut(narrow);
+        let (scale, rest) = rest.split_at_mut(broad);
+        let (slope, z) = rest.split_at_mut(broad);
+        [prior, posterior, scale, slope, z]
+    }
+}
+
+impl<T: Real> Op<T> for MixtureLogDensity {
+    fn name(&self) -> &'static str {
+        "mixture_log_density"
+    }
+
+    fn shapes(&self, inputs: &[usize]) -> Result<Vec<usize>, Error> {
+        self.0.check("mixture_log_density", inputs[1])?;
+        Ok(vec![1])
+    }
+
+    fn reads(&self) -> Reads {
+        Reads::Inputs
+    }
+
+    fn saved(&self, _: &[usize]) -> usize {
+        self.0.components * (2 + 3 * self.0.dim)
+    }
+
+    fn forward(&self, tile: &mut Forward<'_, T>) {
+        let (x, raw, l) = (tile.inputs[0], tile.inputs[1], &mut *tile.outputs[0]);
+        let (mixture, Mixture { components: k, dim: d, .. }) = (self.0, self.0);
+        let [prior, posterior, scale, slope, z] = self.blocks(tile.saved, tile.rows);
+        let raw_rows = || raw.chunks_exact(tile.input_widths[1]);
+
+        for ((raw, prior), scale) in raw_rows().zip(prior.chunks_exact_mut(k)).zip(scale.chunks_exact_mut(k * d)) {
+            prior.copy_from_slice(&raw[..k]);
+            scale.copy_from_slice(&raw[mixture.ln_diagonal(0).start..][..k * d]);
+        }
+        wide(#[inline(always)] || scale.iter_mut().zip(slope).for_each(|(a, slope)| (*a, *slope) = soft_clamp(*a)));
+
+        // Until its softmax, `posterior` gathers ln w + ln N.
+        posterior.copy_from_slice(prior);
+        softmax(prior, k, l);
+        let norm = T::from_f64(0.5 * d as f64 * std::f64::consts::TAU.ln());
+        for (of, (joint, a)) in posterior.iter_mut().zip(scale.chunks_exact(d)).enumerate() {
+            *joint += a.iter().copied().sum::<T>() - norm - l[of / k];
+        }
+        map_in_place(scale, #[inline(always)] |a| math::exp(a));
+        wide(#[inline(always)] || {
+            for (r, (raw, x)) in raw_rows().zip(x.chunks_exact(d)).enumerate() {
+                for c in 0..k {
+                    let of = r * k + c;
+                    let (scale, z) = (&scale[of * d..][..d], &mut z[of * d..][..d]);
+                    z.iter_mut().zip(x).zip(&raw[mixture.mean(c)]).for_each(|((e, &x), &mean)| *e = x - mean);
+                    // From the last row up, so that the rows above still find e.
+                    for i in (0..d).rev() {
+                        z[i] = scale[i] * z[i] + dot(&raw[mixture.below(c, i)], z);
+                    }
+                    posterior[of] += T::from_f64(-0.5) * dot(z, z);
+                }
+            }
+        });
+        softmax(posterior, k, l);
+    }
+
+    fn backward(&self, tile: &mut Backward<'_, T>) {
+        let (x, raw, dl) = (tile.inputs[0], tile.inputs[1], &*tile.output_adjoints[0]);
+        let (mixture, Mixture { components: k, dim: d, .. }) = (self.0, self.0);
+        let [prior, posterior, scale, slope, z] = self.blocks(tile.saved, tile.rows);
+        let [dx, draw] = tile.input_adjoints else { return };
+        let (mut dx, mut draw, width) = (dx.zeroed(), draw.zeroed(), tile.input_widths[1]);
+        wide(#[inline(always)] || {
+            for of in 0..tile.rows * k {
+                let (r, c) = (of / k, of % k);
+                let (x, raw) = (&x[r * d..][..d], &raw[r * width..][..width]);
+                let (scale, slope, z) = (&mut scale[of * d..][..d], &slope[of * d..][..d], &mut z[of * d..][..d]);
+                let (mean, share) = (&raw[mixture.mean(c)], dl[r] * posterior[of]);
+                z.iter_mut().for_each(|z| *z = share * *z);
+                let v = &*z;
+                if let Some(draw) = &mut draw {
+                    let draw = &mut draw[r * width..][..width];
+                    draw[c] += dl[r] * (posterior[of] - prior[of]);
+                    for (i, da) in draw[mixture.ln_diagonal(c)].iter_mut().enumerate() {
+                        *da += (share - v[i] * (x[i] - mean[i]) * scale[i]) * slope[i];
+                    }
+                    for (i, &v) in v.iter().enumerate() {
+                        let below = &mut draw[mixture.below(c, i)];
+                        below.iter_mut().zip(x.iter().zip(mean)).for_each(|(d, (&x, &mean))| *d += v * (mean - x));
+                    }
+                }
+                // `scale` becomes the mean's adjoint.
+                scale.iter_mut().zip(v).for_each(|(s, &v)| *s *= v);
+                for (i, &v) in v.iter().enumerate() {
+                    scale.iter_mut().zip(&raw[mixture.below(c, i)]).for_each(|(s, &below)| *s += below * v);
+                }
+                if let Some(draw) = &mut draw {
+                    let dmean = &mut draw[r * width..][mixture.mean(c)];
+                    dmean.iter_mut().zip(&*scale).for_each(|(dmean, &s)| *dmean += s);
+                }
+                if let Some(dx) = &mut dx {
+                    dx[r * d..][..d].iter_mut().zip(&*scale).for_each(|(dx, &s)| *dx -= s);
+                }
+            }
+        });
+    }
+}
+
+impl<T: Real> Graph<T> {
+    /// ln p(x) of each row, `[rows x 1]`, under the Gaussian mixture that the same row of `raw` describes.
+    ///
+    /// `x` is `[rows x d]`, `raw` `[rows x covariance.raw_width(components, d)]` of any numbers; zeros make each
+    /// component N(0, I). The diagonals' logarithms are clamped to ±10 by 10 tanh(raw / 10): a column's standard
+    /// deviation, given the columns before it, stays between 4.5e-5 and 2.2e4, so that no exponential overflows and no
+    /// component collapses onto one training row.
+    ///
+    /// Where no component has a density above 0 the value is minus infinity and its gradient NaN; a NaN in a row makes
+    /// the row's value NaN.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if the width of `raw` is another or `components` is 0.
+    pub fn mixture_log_density(
+        &mut self,
+        x: Var,
+        raw: Var,
+        components: usize,
+        covariance: Covariance,
+    ) -> Result<Var, Error> {
+        let mixture = Mixture { components, dim: self.cols(x)?, covariance };
+        self.push_one(MixtureLogDensity(mixture), &[x, raw])
+    }
+}
+
+pub(super) fn cases<T: Real>() -> Vec<Case<T>> {
+    let case = |components: usize, dim: usize, covariance: Covariance| {
+        Case::new("mixture_log_density", &[dim, covariance.raw_width(components, dim)], move |g, x, _| {
+            Ok(vec![g.mixture_log_density(x[0], x[1], components, covariance)?])
+        })
+    };
+    let both = |k, d| [Covariance::Diagonal, Covariance::Full].map(|covariance| case(k, d, covariance));
+    [(1, 1), (3, 1), (1, 3), (5, 2), (2, 4)].into_iter().flat_map(|(k, d)| both(k, d)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::evaluate;
+    use crate::plan::Feed;
+    use crate::rng::{Noise, NoiseId};
+    use Covariance::{Diagonal, Full};
+
+    fn log_density<T: Real>(x: &[T], raw: Feed<'_, T>, k: usize, d: usize, covariance: Covariance) -> Vec<T> {
+        let inputs = [(d, Feed::Rows(x)), (covariance.raw_width(k, d), raw)];
+        let density = |g: &mut Graph<T>, v: &[Var]| Ok(vec![g.mixture_log_density(v[0], v[1], k, covariance)?]);
+        evaluate(x.len() / d, &inputs, density).remove(0)
+    }
+
+    fn parameters(k: usize, d: usize, covariance: Covariance, scale: f64) -> Vec<f64> {
+        let mut raw = vec![0.0; covariance.raw_width(k, d)];
+        Noise { seed: 3, step: 0, id: NoiseId(0) }.fill_normal(0, raw.len(), &mut raw);
+        raw.iter().map(|z| scale * z).collect()
+    }
+
+    /// One point of the equation at the top, without any of the code below it.
+    fn reference(x: [f64; 2], raw: &[f64]) -> f64 {
+        let (o, mean, a, c) = (&raw[..2], &raw[2..6], &raw[6..10], &raw[10..12]);
+        let total: f64 = o.iter().map(|o| o.exp()).sum();
+        let density = |k: usize| {
+            let a = [0, 1].map(|i| 10.0 * (a[2 * k + i] / 10.0).tanh());
+            let e = [0, 1].map(|i| x[i] - mean[2 * k + i]);
+            let z = [a[0].exp() * e[0], c[k] * e[0] + a[1].exp() * e[1]];
+            o[k].exp() / total * (-0.5 * (z[0] * z[0] + z[1] * z[1]) + a[0] + a[1]).exp() / std::f64::consts::TAU
+        };
+        (density(0) + density(1)).ln()
+    }
+
+    #[test]
+    fn agrees_with_the_equation() {
+        let raw = parameters(2, 2, Full, 1.0);
+        for x in [[0.0, 0.0], [0.3, -1.2], [2.0, 1.0]] {
+            let (found, expected) = (log_density(&x, Feed::Rows(&raw), 2, 2, Full)[0], reference(x, &raw));
+            assert!((found - expected).abs() < 1e-13, "{x:?}: {found} is not {expected}");
+        }
+    }
+
+    #[test]
+    fn zeros_are_the_standard_normal() {
+        for (k, d, covariance) in [(1, 1, Diagonal), (3, 2, Full), (4, 5, Diagonal), (2, 6, Full)] {
+            let x: Vec<f64> = (0..7 * d).map(|i| (i as f64).sin()).collect();
+            let zeros = vec![0.0; covariance.raw_width(k, d)];
+            for (l, x) in log_density(&x, Feed::Repeat(&zeros), k, d, covariance).iter().zip(x.chunks_exact(d)) {
+                let expected: f64 = x.iter().map(|&x| math::normal_ln_pdf(x)).sum();
+                assert!((l - expected).abs() < 1e-13, "{k} {d}: {l} is not {expected}");
+            }
+        }
+    }
+
+    /// The trapezoidal rule over the whole line: its error falls faster than any power of the step.
+    #[test]
+    fn integrates_to_one() {
+        for covariance in [Diagonal, Full] {
+            let raw = parameters(3, 1, covariance, 0.8);
+            let x: Vec<f64> = (-4000..=4000).map(|i| f64::from(i) * 0.01).collect();
+            let sum: f64 = log_density(&x, Feed::Repeat(&raw), 3, 1, covariance).iter().map(|l| l.exp()).sum();
+            assert!((sum * 0.01 - 1.0).abs() < 1e-10, "{covariance:?}, one dimension: {}", sum * 0.01);
+
+            let raw = parameters(3, 2, covariance, 0.4);
+            let line = || (-300..=300).map(|i| f64::from(i) * 0.06);
+            let x: Vec<f64> = line().flat_map(|a| line().flat_map(move |b| [a, b])).collect();
+            let sum: f64 = log_density(&x, Feed::Repeat(&raw), 3, 2, covariance).iter().map(|l| l.exp()).sum();
+            assert!((sum * 0.0036 - 1.0).abs() < 1e-10, "{covariance:?}, two dimensions: {}", sum * 0.0036);
+        }
+    }
+
+    #[test]
+    fn far_points_and_sharp_components_stay_finite() {
+        let x = [1e4_f32, -1e4];
+        let mut raw = vec![0.0; Full.raw_width(2, 1)];
+        raw[4..6].fill(1e6); // both diagonals at the clamp
+        let l = log_density(&x, Feed::Repeat(&raw), 2, 1, Full);
+        let expected = -0.5 * (1e4 * 10_f64.exp()).powi(2);
+        assert!(l.iter().all(|&l| (f64::from(l) / expected - 1.0).abs() < 1e-5), "{l:?}");
+    }
+
+    #[test]
+    fn impossible_points_are_minus_infinity_and_nan_is_seen() {
+        let infinity = f64::INFINITY;
+        let zeros = vec![0.0; Diagonal.raw_width(2, 1)];
+        let l = log_density(&[infinity, f64::NAN, 0.0], Feed::Repeat(&zeros), 2, 1, Diagonal);
+        assert_eq!(l[0], -infinity);
+        assert!(l[1].is_nan() && l[2].is_finite(), "{l:?}");
+        // And so is the gradient of minus infinity.
+        let (mut shares, mut ln_sum) = ([-infinity; 2], [0.0]);
+        softmax(&mut shares, 2, &mut ln_sum);
+        assert!(ln_sum == [-infinity] && shares.iter().all(|r| r.is_nan()), "{ln_sum:?} {shares:?}");
+        // A component switched off by its logit leaves the other; NaN in either shows.
+        let off = [-infinity, 0.0, 5.0, 0.0, 1.0, 0.0];
+        assert!((log_density(&[0.3], Feed::Rows(&off), 2, 1, Diagonal)[0] - math::normal_ln_pdf(0.3)).abs() < 1e-15);
+        for i in 0..6 {
+            let mut raw = zeros.clone();
+            raw[i] = f64::NAN;
+            assert!(log_density(&[0.3], Feed::Rows(&raw), 2, 1, Diagonal)[0].is_nan(), "NaN in column {i}");
+        }
+    }
+
+    #[test]
+    fn wrong_widths_are_named() {
+        let mut graph = Graph::<f64>::new();
+        let (x, raw) = (graph.input("x", 2).unwrap(), graph.input("raw", 11).unwrap());
+        let message = graph.mixture_log_density(x, raw, 2, Full).unwrap_err().to_string();
+        assert!(message.contains("need 12 raw columns, found 11"), "{message}");
+        assert!(graph.mixture_log_density(x, raw, 0, Diagonal).is_err());
+        assert!(graph.mixture_log_density(x, raw, usize::MAX, Full).is_err());
+    }
+}
