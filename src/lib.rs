@@ -41,6 +41,7 @@ pub use device::Device;
 pub use error::Error;
 pub use graph::{Graph, Var};
 pub use ndarray;
+pub use noise_schedule::NoiseSchedule;
 pub use plan::{Batch, Feed, Plan, Request};
 pub use real::Real;
 pub use sbi::{Dataset, Npe, Posterior, Prior, Support, simulate, simulate_joint};

@@ -5,12 +5,14 @@
 //! replays: all chains in tiles, across threads, without allocating. Each chain draws noise of its own, so it takes
 //! the same course whichever others are in the batch.
 
+mod hmc;
 mod langevin;
 mod ode;
 mod probability_flow;
 mod reverse_sde;
 mod target;
 
+pub use hmc::{Hmc, HmcChains};
 pub use langevin::{AnnealedLangevin, Langevin, LangevinStep, Langevins};
 pub use ode::{LogLikelihood, Ode, OdeFlow, Trace};
 pub use probability_flow::{Heun, HeunFlow, ProbabilityFlow, Velocity};

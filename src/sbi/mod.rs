@@ -10,6 +10,7 @@ mod shares;
 mod simulate;
 mod standardise;
 pub mod support;
+mod unnormalised;
 
 pub use dataset::{Dataset, DatasetOptions, Holdout, NonFinite};
 pub use density::Learned;
@@ -19,3 +20,4 @@ pub use prior::Prior;
 pub use simulate::{Simulations, simulate, simulate_joint};
 pub(crate) use standardise::Standardise;
 pub use support::Support;
+pub use unnormalised::{LikelihoodModel, Nle, Nre, RatioModel};
