@@ -16,6 +16,10 @@ lint:
 galaxies *ARGS:
     cargo run --release --features arrays,plots,progress --example sed_fitting -- {{ARGS}}
 
+# Every density family on densities whose truth is known (`--quick` for a look).
+zoo *ARGS:
+    cargo run --release --features progress --example density_zoo -- {{ARGS}}
+
 # Criterion benches; run them on a quiet machine.
 bench:
     cargo bench --bench training_step

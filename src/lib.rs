@@ -5,7 +5,7 @@
 //! - [`math`], [`rng`], [`real`]: vectorised elementary functions, counter-based noise, `f32` or `f64`;
 //! - [`graph`], [`op`], [`plan`], [`store`]: record a model once, compile it, replay it many times without allocating;
 //! - [`ops`]: one op a file, its backward right under its forward; [`check`] holds each against differences;
-//! - [`nn`], [`optim`], [`train`], [`models`]: modules, Adam, the fit loop, the density families;
+//! - [`nn`], [`optim`], [`train`], [`sample`], [`models`]: modules, Adam, the fit loop, samplers, the density families;
 //! - [`sbi`]: prior -> [`simulate()`] -> [`Dataset`] -> [`Npe`] -> [`Posterior`];
 //! - [`validate`] and `report` (feature `plots`): is it right, and what does it look like;
 //! - [`tasks`]: problems whose answer is known.
