@@ -13,6 +13,7 @@
 //! A width of 0 for the context x makes any model unconditional: q(θ).
 
 mod diffusion;
+mod energy;
 mod explicit;
 mod flow;
 mod gan;
@@ -23,6 +24,7 @@ pub use diffusion::{
     Diffusion, DiffusionModel, DiffusionSampling, Ncsn, NcsnModel, Parameterisation, ScoreModel, ScoreNetwork, Times,
     Weighting,
 };
+pub use energy::{EnergyBased, EnergyModel};
 pub use explicit::{Explicit, ExplicitDensity, ExplicitFamily, maximum_likelihood};
 pub use flow::{CouplingFlow, Mixing, RealNvp, SplineFlow, Split};
 pub use gan::{Gan, GanModel};

@@ -5,6 +5,7 @@
 //! replays: all chains in tiles, across threads, without allocating. Each chain draws noise of its own, so it takes
 //! the same course whichever others are in the batch.
 
+mod ais;
 mod hmc;
 mod langevin;
 mod ode;
@@ -12,6 +13,7 @@ mod probability_flow;
 mod reverse_sde;
 mod target;
 
+pub use ais::{Ais, LnZ};
 pub use hmc::{Hmc, HmcChains};
 pub use langevin::{AnnealedLangevin, Langevin, LangevinStep, Langevins};
 pub use ode::{LogLikelihood, Ode, OdeFlow, Trace};
