@@ -44,7 +44,8 @@ pub struct C2st {
 
 impl Default for C2st {
     fn default() -> Self {
-        let training = Training { max_epochs: 60, patience: 10, adam: Adam::new(2e-3), ..Training::default() };
+        let adam = Adam::new(5e-3);
+        let training = Training { batch: 128, max_epochs: 100, patience: 10, adam, ..Training::default() };
         Self { hidden: vec![64, 64], training, folds: 5, seed: 0 }
     }
 }

@@ -1,16 +1,18 @@
 //! Is the posterior right?
 //!
 //! [`Validation`] holds diagnostics on held-out simulations, all fed by one sampling pass. [`C2st`] compares two
-//! samples, for example draws of a posterior with exact ones.
+//! samples, for example draws of a posterior with exact ones; [`ModeCoverage`] asks what a generator leaves out.
 
 mod band;
 mod c2st;
 mod coverage;
+mod mode_coverage;
 mod pit;
 
 pub use band::simultaneous_band;
 pub use c2st::C2st;
 pub use coverage::{Coverage, coverage};
+pub use mode_coverage::{ModeCoverage, expected_coverage};
 pub use pit::pit;
 
 use ndarray::{Array1, Array2, ArrayView2};
