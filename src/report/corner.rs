@@ -1,7 +1,7 @@
 //! The corner plot: every marginal on the diagonal, every pair of parameters below it.
 
 use super::contour::{Density, bin, contours, fill_outline};
-use super::frame::{Axis, Frame, NARROWEST, exponent, pieces_above, signed};
+use super::frame::{Axis, Frame, exponent, pieces_above, signed, widened};
 use super::style::{Canvas, Font, GREY, HEADING, INK, LABEL, LEGEND, Point, colour, render};
 use crate::error::check_length;
 use crate::error::{Error, check_finite};
@@ -162,14 +162,7 @@ impl<'a> Corner<'a> {
             (lo, hi) = (lo.min(low), hi.max(high));
         }
         let truth = self.truth.as_ref().map(|truth| truth[i]);
-        let size = lo.abs().max(hi.abs());
-        if hi - lo <= (1e-9 * size).max(NARROWEST) {
-            // All draws are the same number: show what is near it.
-            let around = if size > 10.0 * NARROWEST { 0.1 * size } else { 1.0 };
-            (lo, hi) = (lo - around, hi + around);
-        } else {
-            (lo, hi) = (lo - 0.1 * (hi - lo), hi + 0.1 * (hi - lo));
-        }
+        (lo, hi) = widened(lo, hi, 0.1);
         let margin = 0.05 * (hi - lo);
         truth.map_or((lo, hi), |truth| (lo.min(truth - margin), hi.max(truth + margin)))
     }

@@ -5,7 +5,7 @@ use crate::error::Error;
 use plotters::style::text_anchor::HPos;
 
 /// The smallest width of a range whose ticks can be computed with.
-pub(super) const NARROWEST: f64 = 1e-300;
+const NARROWEST: f64 = 1e-300;
 
 /// One quantity's range, its ticks and how its numbers are written.
 ///
@@ -91,6 +91,19 @@ impl Axis {
     pub fn unit(&self, value: f64) -> f64 {
         (value - self.lo) / (self.hi - self.lo)
     }
+}
+
+/// A range with room on both sides, `part` of its width; around one number, what is near it.
+pub(super) fn widened(lo: f64, hi: f64, part: f64) -> (f64, f64) {
+    let size = lo.abs().max(hi.abs());
+    let room = if hi - lo > (1e-9 * size).max(NARROWEST) {
+        part * (hi - lo)
+    } else if size > 10.0 * NARROWEST {
+        0.1 * size
+    } else {
+        1.0
+    };
+    (lo - room, hi + room)
 }
 
 /// A number with a true minus sign, and no sign at all on what rounds to zero.

@@ -4,6 +4,7 @@
 //! - [`pp_plot`]: is each parameter calibrated? The distribution of its PIT values against uniform.
 //! - [`coverage_plot`]: do highest-density regions hold the truth as often as they claim?
 //! - [`loss_curves`]: the loss of the training and validation rows, epoch by epoch.
+//! - [`scatter_grid`]: samples of the plane and densities side by side, in panels that share their axes.
 //!
 //! Every function checks its numbers before it draws, and every file is written beside its target
 //! and renamed: at the target stands the old plot or the new one, never half of one.
@@ -12,10 +13,12 @@ mod contour;
 mod corner;
 mod curves;
 mod frame;
+mod scatter;
 mod style;
 
 pub use corner::Corner;
 pub use curves::{coverage_plot, loss_curves, pp_plot};
+pub use scatter::{Panel, scatter_grid};
 
 #[cfg(test)]
 mod tests {
