@@ -51,8 +51,8 @@ impl Default for EnergyBased {
             hidden: vec![128, 128],
             activation: Activation::Silu,
             langevin_steps: 20,
-            eta: 0.01,
-            restarts: 0.01,
+            eta: 0.005,
+            restarts: 0.05,
             regularisation: 1e-3,
             hmc: Hmc::default(),
         }
