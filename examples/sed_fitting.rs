@@ -169,17 +169,9 @@ fn validate(posterior: &Posterior, forward: &Forward<'_>, tests: &[Test]) -> Res
     let theta = Array2::from(tests.iter().map(|t| t.theta).collect::<Vec<_>>());
     let x = features(forward, tests.iter().map(|t| &t.photometry));
     let validation = Validation::run(posterior, theta.view(), x.view(), 1000, 4)?;
-    let log_prob = validation.mean_log_prob(5);
     println!("\nvalidated on {} held-out simulations", tests.len());
-    println!("mean log q(theta | x) = {:.3} +- {:.3} nats", log_prob.value, log_prob.error);
-    let band = validation.band(0.95)?;
-    println!("P-P distance (a right posterior stays below {band:.3} in 95 % of cases):");
-    for (name, distance) in posterior.support().names().iter().zip(validation.pit_distances()) {
-        println!("  {name:9} {distance:.3}{}", if distance > band { "  outside the band" } else { "" });
-    }
-    let coverage = validation.coverage(20);
-    for i in [10, 14, 19] {
-        println!("expected coverage at {:.2}: {:.3}", coverage.levels[i], coverage.coverage[i]);
+    for finding in validation.findings() {
+        println!("{finding}");
     }
     Ok(validation)
 }

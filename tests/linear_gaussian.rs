@@ -8,7 +8,7 @@ use retrodict::models::RealNvp;
 use retrodict::optim::{Adam, Schedule};
 use retrodict::rng::Philox;
 use retrodict::train::Training;
-use retrodict::validate::C2st;
+use retrodict::validate::{C2st, Verdict};
 use retrodict::{Dataset, Device, Npe, Posterior, Prior, Validation, simulate};
 
 const SD: [f64; 3] = [1.0, 2.0, 0.5];
@@ -156,14 +156,16 @@ fn ranks_of_the_truth_are_uniform() {
     for (name, distance) in prior.names().iter().zip(validation.pit_distances()) {
         assert!(distance < band, "{name}: P-P distance {distance}, band {band}");
     }
-    let coverage = validation.coverage(20);
-    for (level, found) in coverage.levels.iter().zip(&coverage.coverage) {
-        assert!((level - found).abs() < band, "coverage {found} at {level}");
+    let coverage = validation.coverage(20, 0.999).unwrap().unwrap();
+    for (k, found) in coverage.values.iter().enumerate() {
+        let band = coverage.lower[k]..=coverage.upper[k];
+        assert!(band.contains(found), "coverage {found} at {}, band {band:?}", coverage.levels[k]);
     }
+    assert!(validation.verdict() < Verdict::Wrong, "{:#?}", validation.findings());
     // The mean log-density of the exact posterior at the truth is minus its entropy.
     let (_, covariance) = exact(&test.x.row(0).to_vec());
     let entropy = 0.5 * ln_det(&covariance) + 1.5 * (std::f64::consts::TAU.ln() + 1.0);
-    let found = validation.mean_log_prob(1);
+    let found = validation.mean_log_prob(1).unwrap();
     assert!((found.value + entropy).abs() < 4.0 * found.error + 0.02, "{found:?} against {}", -entropy);
 }
 

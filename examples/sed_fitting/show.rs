@@ -47,8 +47,9 @@ pub fn pictures(out: &Path, history: &History, validation: &Validation) -> Resul
     loss_curves(out.join("loss.svg"), &column(|e| e.training_loss), &column(|e| e.validation_loss), best)?;
     let band = validation.band(0.95)?;
     pp_plot(out.join("pp.svg"), &LABELS, validation.pit.view(), band)?;
-    let coverage = validation.coverage(50);
-    coverage_plot(out.join("coverage.svg"), &coverage.levels, &coverage.coverage, band)?;
+    if let Some(coverage) = validation.coverage(50, 0.95)? {
+        coverage_plot(out.join("coverage.svg"), &coverage.levels, &coverage.values, band)?;
+    }
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use ndarray::{Array1, Array2, Array3, ArrayView1, ArrayView2};
+use ndarray::{Array1, Array2, Array3, ArrayView1, ArrayView2, ArrayView3};
 
 use crate::device::Device;
 use crate::error::{Error, check_finite, check_length};
@@ -63,6 +63,11 @@ impl<T: Real, M: Generative<T> + ?Sized> Posterior<T, M> {
         &self.model
     }
 
+    /// Where it computes.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
     /// The parameters and where they lie.
     pub fn support(&self) -> &Support {
         &self.support
@@ -115,6 +120,20 @@ impl<T: Real, M: Generative<T> + ?Sized> Posterior<T, M> {
         seed: u64,
         mut each: impl FnMut(usize, ArrayView2<'_, f64>),
     ) -> Result<(), Error> {
+        self.sample_blocks(x, draws, seed, |first, block| {
+            block.outer_iter().enumerate().for_each(|(i, draws)| each(first + i, draws));
+            Ok(())
+        })
+    }
+
+    /// The same, several observations at a time: `each` is given the first row and `[observations x draws x parameters]`.
+    pub(crate) fn sample_blocks(
+        &self,
+        x: ArrayView2<'_, f64>,
+        draws: usize,
+        seed: u64,
+        mut each: impl FnMut(usize, ArrayView3<'_, f64>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
         let mut sampler = Chunks::new(self, x, draws, seed)?;
         let dim = self.support.dim();
         let together = (CHUNK / draws.max(1)).max(1);
@@ -126,10 +145,7 @@ impl<T: Real, M: Generative<T> + ?Sized> Posterior<T, M> {
                 let start = first * draws + i * CHUNK;
                 sampler.draw(start..start + out.len() / dim, out)?;
             }
-            for i in 0..count {
-                let rows = &theta[i * draws * dim..(i + 1) * draws * dim];
-                each(first + i, ArrayView2::from_shape((draws, dim), rows).expect("draws * dim numbers"));
-            }
+            each(first, ArrayView3::from_shape((count, draws, dim), theta).expect("as many numbers as that"))?;
         }
         Ok(())
     }

@@ -1,0 +1,441 @@
+//! One sampling pass over the test rows, and the figures that all calibration diagnostics are made of.
+
+use ndarray::{Array1, Array2, ArrayView1, ArrayView2, ArrayView3};
+use rand::RngExt;
+
+use super::finding::{Curve, Estimate, Finding};
+use super::tarp::RandomPoints;
+use super::uniform::{Uniform, randomised_rank};
+use super::{band, bootstrap, calibration};
+use crate::device::Device;
+use crate::error::{Error, check_finite, check_length};
+use crate::models::{Density, Generative};
+use crate::real::Real;
+use crate::rng::Philox;
+use crate::sbi::{Posterior, Prior};
+
+/// How a posterior does on simulations that it was not trained on.
+///
+/// ```
+/// use retrodict::{Device, Validation, ndarray::{Array2, Array3}, rng::{Noise, NoiseId}};
+/// // Truths and draws from one distribution: a posterior that is right.
+/// let normal = |id, n| {
+///     let mut values = vec![0.0; n];
+///     Noise { seed: 1, step: 0, id: NoiseId(id) }.fill_normal(0, n, &mut values);
+///     values
+/// };
+/// let truths = Array2::from_shape_vec((100, 1), normal(0, 100)).unwrap();
+/// let draws = Array3::from_shape_vec((100, 50, 1), normal(1, 5000)).unwrap();
+/// let check = Validation::from_draws(&Device::cpu(), &["mean"], truths.view(), draws.view(), None, 7)?;
+/// for finding in check.findings() {
+///     println!("{finding}");
+/// }
+/// assert_eq!(check.verdict(), retrodict::validate::Verdict::Sound);
+/// # Ok::<(), retrodict::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Validation {
+    /// The parameters' names.
+    pub names: Vec<String>,
+    /// Number of draws for each test row.
+    pub draws: usize,
+    /// The true parameters, `[test rows x parameters]`.
+    pub truth: Array2<f64>,
+    /// The first draw for each test row, `[test rows x parameters]`: with the truths, what a classifier is to tell apart.
+    pub first_draw: Array2<f64>,
+    /// PIT values, `[test rows x parameters]`: the rank of the true parameter among the draws, as a randomised fraction
+    /// of (0, 1) that is exactly uniform if the posterior is right.
+    pub pit: Array2<f64>,
+    /// The same for the truth's distance from a random point (TARP).
+    pub tarp: Array1<f64>,
+    /// What only a posterior with a density has.
+    pub densities: Option<TestDensities>,
+    pub(super) seed: u64,
+}
+
+/// Densities at the truths of the test rows.
+#[derive(Clone, Debug)]
+pub struct TestDensities {
+    /// log q(θ | x) of each test row, in nats: the density itself, not an estimate from draws.
+    pub log_prob: Array1<f64>,
+    /// log p(θ) of the prior, once given by [`Validation::with_prior`].
+    pub prior_log_prob: Option<Array1<f64>>,
+    /// For each test row the posterior mass of higher density than the truth has, the smallest level at which a
+    /// highest-density region covers it; from ranks, as the PIT values are.
+    pub hpd_level: Array1<f64>,
+}
+
+impl Validation {
+    /// Draws once from the posterior of each row of `x` and compares the draws with the row of `theta` behind it.
+    ///
+    /// # Errors
+    /// [`Error::Length`] for tables that do not fit, no row, or no draw; [`Error::NonFinite`] for numbers that are
+    /// not finite; [`Error::Cancelled`] if the posterior's switch was set.
+    pub fn run<T: Real, M: Density<T> + ?Sized>(
+        posterior: &Posterior<T, M>,
+        theta: ArrayView2<'_, f64>,
+        x: ArrayView2<'_, f64>,
+        draws: usize,
+        seed: u64,
+    ) -> Result<Self, Error> {
+        let truth = posterior.log_prob_many(theta, x)?;
+        let mut evaluator = posterior.model().evaluator(posterior.device())?;
+        let log_prob = |first: usize, block: ArrayView3<'_, f64>| {
+            let (rows, draws, dim) = block.dim();
+            let theta = block.into_shape_with_order((rows * draws, dim)).map_err(not_contiguous)?;
+            let x = x.slice(ndarray::s![first..first + rows, ..]);
+            posterior.evaluate(&mut *evaluator, theta, x, |i| i / draws).map(Some)
+        };
+        Self::pass(posterior, theta, x, (draws, seed), Some(truth), log_prob)
+    }
+
+    /// The same for a posterior without a density: all but the figures that need one.
+    ///
+    /// # Errors
+    /// As [`Validation::run`].
+    pub fn run_draws<T: Real, M: Generative<T> + ?Sized>(
+        posterior: &Posterior<T, M>,
+        theta: ArrayView2<'_, f64>,
+        x: ArrayView2<'_, f64>,
+        draws: usize,
+        seed: u64,
+    ) -> Result<Self, Error> {
+        Self::pass(posterior, theta, x, (draws, seed), None, |_, _| Ok(None))
+    }
+
+    /// The same for draws from elsewhere, `[test rows x draws x parameters]`, and if there are any the log-densities of
+    /// the truths, `[test rows]`, and of the draws, `[test rows x draws]`.
+    ///
+    /// # Errors
+    /// As [`Validation::run`].
+    pub fn from_draws(
+        device: &Device,
+        names: &[&str],
+        theta: ArrayView2<'_, f64>,
+        draws: ArrayView3<'_, f64>,
+        log_prob: Option<(ArrayView1<'_, f64>, ArrayView2<'_, f64>)>,
+        seed: u64,
+    ) -> Result<Self, Error> {
+        check_length("test rows of the draws", theta.nrows(), draws.dim().0)?;
+        check_length("parameters of the draws", theta.ncols(), draws.dim().2)?;
+        check_length("names", theta.ncols(), names.len())?;
+        draws.outer_iter().try_for_each(|draws| check_finite("draws", draws))?;
+        let mut ranking = Ranking::new(device, theta, draws.dim().1, seed)?;
+        if let Some((truth, of_draws)) = log_prob {
+            check_length("log-densities of the truths", theta.nrows(), truth.len())?;
+            check_length("log-densities of the draws", theta.nrows() * draws.dim().1, of_draws.len())?;
+        }
+        let (truth, of_draws) = log_prob.unzip();
+        ranking.add(0, draws, truth, of_draws.map(|of_draws| of_draws.iter().copied().collect()));
+        Ok(ranking.finish(names.iter().map(|name| (*name).to_string()).collect(), truth.map(|truth| truth.to_owned())))
+    }
+
+    fn pass<T: Real, M: Generative<T> + ?Sized>(
+        posterior: &Posterior<T, M>,
+        theta: ArrayView2<'_, f64>,
+        x: ArrayView2<'_, f64>,
+        (draws, seed): (usize, u64),
+        log_prob: Option<Array1<f64>>,
+        mut of_draws: impl FnMut(usize, ArrayView3<'_, f64>) -> Result<Option<Array1<f64>>, Error>,
+    ) -> Result<Self, Error> {
+        check_length("x rows (one for each row of theta)", theta.nrows(), x.nrows())?;
+        check_length("theta columns", posterior.support().dim(), theta.ncols())?;
+        let mut ranking = Ranking::new(posterior.device(), theta, draws, seed)?;
+        posterior.sample_blocks(x, draws, seed, |first, block| {
+            let densities = of_draws(first, block)?;
+            ranking.add(first, block, log_prob.as_ref().map(|log_prob| log_prob.view()), densities);
+            Ok(())
+        })?;
+        Ok(ranking.finish(posterior.support().names().to_vec(), log_prob))
+    }
+
+    /// The same, with the prior's density at the truths: what log q is compared with.
+    ///
+    /// # Errors
+    /// [`Error::Length`] if the prior has other parameters.
+    pub fn with_prior(mut self, prior: &Prior) -> Result<Self, Error> {
+        check_length("parameters of the prior", self.truth.ncols(), prior.dim())?;
+        if let Some(densities) = &mut self.densities {
+            let log_prob = |row: ArrayView1<'_, f64>| prior.log_prob(&row.to_vec());
+            densities.prior_log_prob = Some(self.truth.rows().into_iter().map(log_prob).collect());
+        }
+        Ok(self)
+    }
+
+    /// Every figure with its verdict: the density, then for each parameter bias, spread, P-P distance and rank
+    /// histogram, then the coverage of highest-density regions and of random points.
+    pub fn findings(&self) -> Vec<Finding> {
+        calibration::findings(self)
+    }
+
+    /// The worst of all verdicts.
+    pub fn verdict(&self) -> super::Verdict {
+        self.findings().iter().map(|finding| finding.verdict).max().unwrap_or(super::Verdict::Sound)
+    }
+
+    /// Mean log q(θ | x) over the test rows, in nats, with a bootstrap error; `None` without a density.
+    pub fn mean_log_prob(&self, seed: u64) -> Option<Estimate> {
+        self.densities.as_ref().map(|densities| bootstrap::mean(&densities.log_prob.to_vec(), seed))
+    }
+
+    /// Ranks of the true parameters among the draws, `[test rows x parameters]`, from 0 to the number of draws.
+    pub fn ranks(&self) -> Array2<usize> {
+        self.pit.mapv(|u| ((u * (self.draws + 1) as f64) as usize).min(self.draws))
+    }
+
+    /// Largest distance between the empirical distribution of each parameter's PIT values and the uniform one.
+    pub fn pit_distances(&self) -> Vec<f64> {
+        self.pit.columns().into_iter().map(|column| band::largest_distance(column.iter().copied())).collect()
+    }
+
+    /// Half-width of the band that contains the whole empirical distribution of one parameter's PIT values with this
+    /// probability, if the posterior is right.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] unless 0 < confidence < 1.
+    pub fn band(&self, confidence: f64) -> Result<f64, Error> {
+        band::simultaneous_band(self.pit.nrows(), confidence)
+    }
+
+    /// The P-P curve of each parameter: the distribution function of its PIT values at evenly spaced levels. The band
+    /// holds the whole curve with this probability if the posterior is right (Säilynoja, Bürkner & Vehtari 2022).
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] unless 0 < confidence < 1.
+    pub fn pp_curves(&self, levels: usize, confidence: f64) -> Result<Vec<Curve>, Error> {
+        self.pit.columns().into_iter().map(|column| Uniform(&column.to_vec()).curve(levels, confidence)).collect()
+    }
+
+    /// How often highest-density regions hold the truth, at evenly spaced levels of their mass (Hermans et al. 2022): below
+    /// the diagonal they are too small. The band is that of [`Validation::pp_curves`]. `None` without a density.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] unless 0 < confidence < 1.
+    pub fn coverage(&self, levels: usize, confidence: f64) -> Result<Option<Curve>, Error> {
+        let curve = |densities: &TestDensities| Uniform(&densities.hpd_level.to_vec()).curve(levels, confidence);
+        self.densities.as_ref().map(curve).transpose()
+    }
+
+    /// How often balls around random points that hold a given posterior mass hold the truth (TARP), at evenly spaced
+    /// levels of the mass. The band is a bootstrap's, level by level.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] unless 0 < confidence < 1.
+    pub fn tarp_curve(&self, levels: usize, confidence: f64) -> Result<Curve, Error> {
+        bootstrap::curve(&self.tarp.to_vec(), levels, confidence, self.seed)
+    }
+}
+
+fn not_contiguous(e: ndarray::ShapeError) -> Error {
+    Error::shape("validation", e.to_string())
+}
+
+/// Collects ranks block by block.
+struct Ranking<'a> {
+    device: &'a Device,
+    truth: ArrayView2<'a, f64>,
+    points: RandomPoints,
+    draws: usize,
+    seed: u64,
+    rows: Vec<Row>,
+}
+
+/// What is kept of one test row.
+#[derive(Clone, Default)]
+struct Row {
+    pit: Vec<f64>,
+    first_draw: Vec<f64>,
+    tarp: f64,
+    hpd_level: f64,
+}
+
+impl<'a> Ranking<'a> {
+    fn new(device: &'a Device, truth: ArrayView2<'a, f64>, draws: usize, seed: u64) -> Result<Self, Error> {
+        check_length("test rows", truth.nrows().max(1), truth.nrows())?;
+        check_length("draws for each test row", draws.max(1), draws)?;
+        check_finite("theta", truth)?;
+        Ok(Self { device, truth, points: RandomPoints::new(truth)?, draws, seed, rows: Vec::new() })
+    }
+
+    /// The next block `[rows x draws x parameters]`, with the log-densities of the truths, `[all rows]`, and of the
+    /// block's draws, `[rows x draws]` flat.
+    fn add(
+        &mut self,
+        first: usize,
+        block: ArrayView3<'_, f64>,
+        log_prob: Option<ArrayView1<'_, f64>>,
+        of_draws: Option<Array1<f64>>,
+    ) {
+        let mut rows = vec![Row::default(); block.dim().0];
+        let own = &*self;
+        self.device.pool().run_over(&mut rows, |i, row| {
+            let mut rng = Philox::new(own.seed, (first + i) as u64);
+            *row = own.row(block.index_axis(ndarray::Axis(0), i), first + i, &mut rng);
+            if let (Some(log_prob), Some(of_draws)) = (log_prob, &of_draws) {
+                let densities = of_draws.slice(ndarray::s![i * own.draws..(i + 1) * own.draws]);
+                let (higher, equal) = compare(densities.iter().map(|q| -q), -log_prob[first + i]);
+                row.hpd_level = randomised_rank(higher, equal, own.draws, rng.random());
+            }
+        });
+        self.rows.append(&mut rows);
+    }
+
+    fn row(&self, draws: ArrayView2<'_, f64>, row: usize, rng: &mut Philox) -> Row {
+        let truth = self.truth.row(row);
+        let mut rank = |(below, equal)| randomised_rank(below, equal, self.draws, rng.random());
+        let columns = draws.columns().into_iter().zip(truth);
+        let pit = columns.map(|(column, &t)| rank(compare(column.iter().copied(), t))).collect();
+        let (closer, equal) = self.points.rank(draws, truth, rng);
+        let tarp = randomised_rank(closer, equal, self.draws, rng.random());
+        Row { pit, first_draw: draws.row(0).to_vec(), tarp, hpd_level: 0.0 }
+    }
+
+    fn finish(self, names: Vec<String>, log_prob: Option<Array1<f64>>) -> Validation {
+        let rows = &self.rows;
+        let hpd_level = rows.iter().map(|row| row.hpd_level).collect();
+        let densities = log_prob.map(|log_prob| TestDensities { log_prob, prior_log_prob: None, hpd_level });
+        Validation {
+            names,
+            draws: self.draws,
+            truth: self.truth.to_owned(),
+            first_draw: Array2::from_shape_fn(self.truth.dim(), |(i, j)| rows[i].first_draw[j]),
+            pit: Array2::from_shape_fn(self.truth.dim(), |(i, j)| rows[i].pit[j]),
+            tarp: rows.iter().map(|row| row.tarp).collect(),
+            densities,
+            seed: self.seed,
+        }
+    }
+}
+
+/// How many values are below a number, and how many equal it.
+fn compare(values: impl Iterator<Item = f64>, number: f64) -> (usize, usize) {
+    values.fold((0, 0), |(below, equal), v| (below + usize::from(v < number), equal + usize::from(v == number)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tasks::{GaussianLinear, Task};
+    use crate::validate::{Departure, Verdict};
+    use ndarray::Axis;
+
+    const ROWS: usize = 600;
+    const DRAWS: usize = 100;
+
+    /// The exact posterior of a Gaussian, N(x / 2, 0.05 I), with draws `width` times as far from its mean, and displaced by
+    /// `shift` standard deviations; its density is right for the draws.
+    fn validate(width: f64, shift: f64, threads: usize) -> Validation {
+        let (task, sd) = (GaussianLinear { dim: 2 }, 0.05_f64.sqrt());
+        let device = Device::cpu_with_threads(threads);
+        let prior = task.prior().unwrap();
+        let test = crate::simulate(&device, &prior, ROWS, 1, |theta, rng| task.simulate(theta, rng)).unwrap();
+        let mut draws = ndarray::Array3::zeros((ROWS, DRAWS, 2));
+        let mut of_draws = Array2::zeros((ROWS, DRAWS));
+        let mut of_truth = Array1::zeros(ROWS);
+        for (i, mut block) in draws.outer_iter_mut().enumerate() {
+            let x = test.x.row(i).to_vec();
+            let centre = |j: usize| 0.5 * x[j] + shift * sd;
+            let log_q = |theta: ArrayView1<'_, f64>| -> f64 {
+                let z = |j: usize| (theta[j] - centre(j)) / (width * sd);
+                (0..2).map(|j| crate::math::normal_ln_pdf(z(j)) - (width * sd).ln()).sum()
+            };
+            block.assign(&task.posterior_sample(&x, DRAWS, 1000 + i as u64).unwrap());
+            block.indexed_iter_mut().for_each(|((_, j), t)| *t = centre(j) + width * (*t - 0.5 * x[j]));
+            of_draws.row_mut(i).assign(&block.map_axis(Axis(1), log_q));
+            of_truth[i] = log_q(test.theta.row(i));
+        }
+        let log_prob = Some((of_truth.view(), of_draws.view()));
+        let names = ["a", "b"];
+        let found = Validation::from_draws(&device, &names, test.theta.view(), draws.view(), log_prob, 7).unwrap();
+        found.with_prior(&prior).unwrap()
+    }
+
+    fn finding(findings: &[Finding], name: &str) -> Finding {
+        findings.iter().find(|finding| finding.name() == name).unwrap_or_else(|| panic!("no {name}")).clone()
+    }
+
+    #[test]
+    fn an_exact_posterior_is_sound() {
+        let found = validate(1.0, 0.0, 2);
+        for finding in found.findings() {
+            assert_eq!(finding.verdict, Verdict::Sound, "{finding}");
+            assert!(finding.departure.is_none() && finding.value.error > 0.0, "{finding:?}");
+        }
+        for curve in found.pp_curves(20, 0.999).unwrap() {
+            assert!((0..=20).all(|k| (curve.lower[k]..=curve.upper[k]).contains(&curve.values[k])));
+        }
+        // -entropy of N(·, 0.05 I) in two dimensions; the prior's is that of N(0, 0.1 I).
+        let log_q = finding(&found.findings(), "log q");
+        let entropy = |variance: f64| (std::f64::consts::TAU * std::f64::consts::E * variance).ln();
+        assert!((log_q.value.value + entropy(0.05)).abs() < 4.0 * log_q.value.error, "{log_q}");
+        assert!((log_q.expected.unwrap() + entropy(0.1)).abs() < 0.15, "{log_q}");
+        assert!((log_q.value.error - (1.0 / ROWS as f64).sqrt()).abs() < 0.01, "{log_q}");
+    }
+
+    #[test]
+    fn every_diagnostic_flags_on_the_right_side() {
+        let (narrow, wide) = (Departure::TooNarrow, Departure::TooWide);
+        for (width, expected) in [(0.6, narrow), (1.6, wide)] {
+            let findings = validate(width, 0.0, 2).findings();
+            let names = ["spread: a", "spread: b", "P-P distance: a", "SBC: b", "expected coverage", "TARP"];
+            for name in names.into_iter().chain(["coverage: 50 %", "coverage: 68 %", "coverage: 95 %"]) {
+                let found = finding(&findings, name);
+                assert_eq!((found.verdict, found.departure), (Verdict::Wrong, Some(expected)), "{width}: {found}");
+                let side = if width < 1.0 { ["overconfident", "too narrow"] } else { ["underconfident", "too wide"] };
+                assert!(side.iter().any(|side| found.sentence.contains(side)), "{found}");
+            }
+            assert_eq!(finding(&findings, "bias: a").verdict, Verdict::Sound);
+        }
+        for (shift, expected) in [(0.5, Departure::TooHigh), (-0.5, Departure::TooLow)] {
+            let findings = validate(1.0, shift, 2).findings();
+            for name in ["bias: a", "bias: b", "P-P distance: a", "SBC: b"] {
+                let found = finding(&findings, name);
+                assert_eq!((found.verdict, found.departure), (Verdict::Wrong, Some(expected)), "{shift}: {found}");
+                assert!(found.sentence.contains(expected.name()), "{found}");
+            }
+            assert_eq!(finding(&findings, "spread: a").verdict, Verdict::Sound);
+            // What does not know directions says that the truth is outside too often.
+            let found = finding(&findings, "expected coverage");
+            assert_eq!((found.verdict, found.departure), (Verdict::Wrong, Some(narrow)), "{shift}: {found}");
+            // Random points see a displacement from all sides: they are less sharp.
+            let found = finding(&validate(1.0, 4.0 * shift, 2).findings(), "TARP");
+            assert!(found.verdict == Verdict::Wrong && found.sentence.contains("displaced"), "{found}");
+        }
+    }
+
+    #[test]
+    fn a_posterior_worse_than_the_prior_or_excluding_the_truth_is_wrong() {
+        let far = finding(&validate(1.0, 8.0, 1).findings(), "log q");
+        assert_eq!(far.verdict, Verdict::Wrong, "{far}");
+        let mut found = validate(1.0, 0.0, 1);
+        found.densities.as_mut().unwrap().log_prob[3] = f64::NEG_INFINITY;
+        let excluded = finding(&found.findings(), "log q");
+        assert_eq!(excluded.verdict, Verdict::Wrong);
+        assert!(excluded.sentence.starts_with("1 of 600 true parameters have density zero"), "{excluded}");
+    }
+
+    #[test]
+    fn threads_and_blocks_change_nothing() {
+        let [one, three] = [1, 3].map(|threads| validate(1.0, 0.0, threads));
+        assert_eq!((&one.pit, &one.tarp, one.findings()), (&three.pit, &three.tarp, three.findings()));
+        assert!(one.ranks().iter().all(|&rank| rank <= DRAWS));
+        assert_eq!(one.ranks().iter().max(), Some(&DRAWS));
+    }
+
+    #[test]
+    fn what_cannot_be_validated_is_named() {
+        let device = Device::cpu_with_threads(1);
+        let new = |theta: &Array2<f64>, draws: (usize, usize, usize)| {
+            let draws = ndarray::Array3::<f64>::zeros(draws);
+            Validation::from_draws(&device, &["a"], theta.view(), draws.view(), None, 0).map(|found| found.findings())
+        };
+        let good = Array2::zeros((3, 1));
+        assert!(matches!(new(&good, (2, 5, 1)), Err(Error::Length { expected: 3, found: 2, .. })));
+        assert!(matches!(new(&good, (3, 0, 1)), Err(Error::Length { what: "draws for each test row", .. })));
+        assert!(matches!(new(&Array2::zeros((0, 1)), (0, 5, 1)), Err(Error::Length { what: "test rows", .. })));
+        let bad = ndarray::array![[0.0], [f64::NAN], [0.0]];
+        assert_eq!(new(&bad, (3, 5, 1)), Err(Error::NonFinite { what: "theta", row: 1, column: 0 }));
+        // Constant draws and a single row are no error.
+        assert!(new(&good, (3, 5, 1)).is_ok() && new(&Array2::zeros((1, 1)), (1, 1, 1)).is_ok());
+    }
+}
