@@ -2,7 +2,7 @@
 
 use ndarray::{Array2, ArrayView1, Axis};
 use retrodict::models::{
-    Density, Diffusion, DiffusionSampling, Family, Gan, Generative, Mdn, Ncsn, RealNvp, SplineFlow, Vae,
+    Density, Diffusion, DiffusionSampling, EnergyBased, Family, Gan, Generative, Mdn, Ncsn, RealNvp, SplineFlow, Vae,
 };
 use retrodict::optim::{Adam, Schedule};
 use retrodict::progress::Cancel;
@@ -113,6 +113,11 @@ fn families_without_a_density() {
     let bound = |samples| posterior.log_prob_bound(theta.view(), xs.view(), samples).unwrap().mean().unwrap();
     let (one, many) = (bound(1), bound(64));
     assert!(one < many + 0.01 && many < exact + 0.05 && many > exact - 0.1, "{one} {many} {exact}");
+}
+
+#[test]
+fn energies() {
+    assert_gaussian(&learned(EnergyBased { hidden: vec![48, 48], ..EnergyBased::default() }, &TASK, 25), 0.2);
 }
 
 #[test]

@@ -2,8 +2,9 @@
 //!
 //! The gradient of the mean log-likelihood is a data term minus an expectation under the model,
 //! $\mathbb E_{\text{data}} \nabla f - \mathbb E_p \nabla f$, since $\nabla \ln Z = \mathbb E_p \nabla f$ (LeCun et al.
-//! 2006). The expectation is taken over chains that persist from step to step (Tieleman 2008), one for each training
-//! row, so that each keeps its own x; a few steps of Langevin dynamics keep them near the model, and some start anew.
+//! 2006). The expectation is taken over chains that persist from step to step of the training (Tieleman 2008). Their
+//! moves are exact, Metropolised trajectories and jumps: what unadjusted steps or restarts would add to the chains' law,
+//! the model would learn to take away from its own.
 
 use std::ops::ControlFlow;
 use std::time::Instant;
@@ -19,43 +20,32 @@ use crate::plan::{Feed, Plan, Request};
 use crate::progress::Watch;
 use crate::real::Real;
 use crate::rng::{Noise, NoiseId, NoiseRows, mix, permutation};
-use crate::sample::{Draws, Hmc, Langevin, LangevinStep, Langevins, LogDensity, Sampler, ScoreOf, Transition};
+use crate::sample::{Draws, Hmc, HmcChains, LogDensity, Sampler, Transition};
 use crate::store::{Layout, Scope, Store, Weights};
 use crate::train::{Epoch, History};
 
 /// Settings of an energy model.
 ///
 /// All epochs are run: the contrast of data and chains, which stands for the losses, says whether the chains keep up,
-/// not how good the model is. The averaged weights of the end are kept.
+/// not how good the model is. The averaged weights of the end are kept. The gradients are small, a few tenths in norm:
+/// a learning rate of 2e-3 to 5e-3 is about right.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EnergyBased {
     /// Widths of the hidden layers.
     pub hidden: Vec<usize>,
     /// Their activation.
     pub activation: Activation,
-    /// Langevin steps of each chain before a step of the optimiser.
-    pub langevin_steps: usize,
-    /// Their size η, for standardised columns.
-    pub eta: f64,
-    /// Fraction of the chains that start anew from N(0, I) each time.
-    pub restarts: f64,
-    /// Weight of the mean of f², which keeps f from drifting (Du & Mordatch 2019).
-    pub regularisation: f64,
+    /// Trajectories of each chain before a step of the optimiser.
+    pub trajectories: usize,
+    /// Their leapfrog steps; with 1 a trajectory is a step of Metropolis-adjusted Langevin dynamics.
+    pub leapfrog: usize,
     /// How the trained density is sampled.
     pub hmc: Hmc,
 }
 
 impl Default for EnergyBased {
     fn default() -> Self {
-        Self {
-            hidden: vec![128, 128],
-            activation: Activation::Silu,
-            langevin_steps: 20,
-            eta: 0.005,
-            restarts: 0.05,
-            regularisation: 1e-3,
-            hmc: Hmc::default(),
-        }
+        Self { hidden: vec![128, 128], activation: Activation::Silu, trajectories: 3, leapfrog: 5, hmc: Hmc::default() }
     }
 }
 
@@ -65,11 +55,7 @@ impl EnergyBased {
     /// # Errors
     /// [`Error::Parameter`] that names the setting that cannot be.
     pub fn build(&self, scope: &mut Scope<'_>, dim: usize, context: usize) -> Result<EnergyModel, Error> {
-        let rules = [
-            ("dim", dim as f64, dim > 0),
-            ("restarts", self.restarts, (0.0..=1.0).contains(&self.restarts)),
-            ("regularisation", self.regularisation, self.regularisation >= 0.0 && self.regularisation.is_finite()),
-        ];
+        let rules = [("dim", dim as f64, dim > 0), ("trajectories", self.trajectories as f64, self.trajectories > 0)];
         if let Some((name, value, _)) = rules.iter().find(|(.., holds)| !holds) {
             return Err(Error::parameter(*name, format!("{value} is out of range")));
         }
@@ -95,21 +81,16 @@ impl EnergyModel {
         self.network.forward(graph, &inputs)
     }
 
-    /// Records f(chain) - f(data) + r (f(chain)² + f(data)²), `[rows x 1]`, whose gradient is that of the negative mean
-    /// log-likelihood where the chains follow the model.
+    /// Records f(chain) - f(data), `[rows x 1]`, whose gradient is that of the negative mean log-likelihood where the
+    /// chains follow the model.
     fn contrast<T: Real>(
         &self,
         graph: &mut Graph<T>,
         (data, chain): (Var, Var),
         context: &[Var],
-        regularisation: f64,
     ) -> Result<Var, Error> {
         let (data, chain) = (self.tilt(graph, data, context)?, self.tilt(graph, chain, context)?);
-        let difference = graph.sub(chain, data)?;
-        let (a, b) = (graph.map(Activation::Square, data)?, graph.map(Activation::Square, chain)?);
-        let squares = graph.add(a, b)?;
-        let penalty = graph.scale(squares, regularisation)?;
-        graph.add(difference, penalty)
+        graph.sub(chain, data)
     }
 }
 
@@ -154,17 +135,19 @@ impl<T: Real> Family<T> for EnergyBased {
         let mut graph = Graph::new();
         let (data, chain) = (graph.input("data", problem.dim)?, graph.input("chain", problem.dim)?);
         let context = context_input(&mut graph, problem.context)?;
-        let loss = model.contrast(&mut graph, (data, chain), &context, self.regularisation)?;
+        let loss = model.contrast(&mut graph, (data, chain), &context)?;
         let plan = graph.compile(problem.device, &Request::outputs(&[loss]).with_parameter_gradients(all.clone()))?;
-        let step = LangevinStep::Eta(self.eta);
-        let langevin = Langevin { step, steps: self.langevin_steps, level: 0.0 };
+        // A chain for each row where each row has an x of its own; else a batch of them, which all move at each step.
+        let chains = if problem.context > 0 { problem.theta.len() } else { problem.training.batch * problem.dim };
+        let moves = Hmc { leapfrog: self.leapfrog, warm_up: 0, trajectories: self.trajectories, ..self.hmc };
         let mut trainer = Contrast {
-            settings: self,
             problem,
             plan,
-            langevin: langevin.compile(problem.device, &ScoreOf(&model))?,
+            moves,
+            hmc: moves.compile(problem.device, &model)?,
+            step_size: moves.step,
             optimiser: Optimiser::new(problem.training.adam.clone(), all.clone())?,
-            chains: vec![T::ZERO; problem.theta.len()],
+            chains: vec![T::ZERO; chains],
         };
         Noise { seed: trainer.seed("start"), step: 0, id: NoiseId(0) }.fill_normal(0, problem.dim, &mut trainer.chains);
         let history = trainer.run(&mut store, on_epoch)?;
@@ -174,14 +157,19 @@ impl<T: Real> Family<T> for EnergyBased {
     }
 }
 
+/// How fast the logarithm of the trajectories' step follows a difference in acceptance.
+const STEP_RATE: f64 = 0.1;
+
 /// The training: data against persistent chains.
 struct Contrast<'a, T> {
-    settings: &'a EnergyBased,
     problem: &'a Problem<'a, T>,
     plan: Plan<T>,
-    langevin: Langevins<T>,
+    moves: Hmc,
+    hmc: HmcChains<T>,
+    /// Of the trajectories: it follows the model as that grows rough.
+    step_size: f64,
     optimiser: Optimiser,
-    /// One chain for each row of the table, `[rows x dim]`.
+    /// One chain for each row of the table, `[rows x dim]`, or of a batch.
     chains: Vec<T>,
 }
 
@@ -223,34 +211,26 @@ impl<T: Real> Contrast<'_, T> {
     /// Moves the chains of the batch, then steps along the contrast.
     fn step(&mut self, store: &mut Store<T>, batch: &[u32], factor: f64) -> Result<(f64, f64), Error> {
         let Problem { device, theta, dim, x, context, .. } = *self.problem;
-        let (seed, step) = (self.seed("langevin"), self.optimiser.steps() as u32);
-        let mut chains: Vec<T> =
-            batch.iter().flat_map(|&row| self.chains[row as usize * dim..][..dim].to_vec()).collect();
-        self.restart(&mut chains, dim, step);
+        let (seed, step) = (self.seed("chains"), self.optimiser.steps() as u32);
         let given = [Feed::Gather(x, batch)];
         let given = &given[..usize::from(context > 0)];
-        let noise = NoiseRows::new(&seed).at(step * (self.settings.langevin_steps as u32 + 1));
+        let own = |i: usize| if context > 0 { batch[i] as usize } else { i };
+        let mut chains = vec![T::ZERO; batch.len() * dim];
+        for (i, chain) in chains.chunks_exact_mut(dim).enumerate() {
+            chain.copy_from_slice(&self.chains[own(i) * dim..][..dim]);
+        }
+        let noise = NoiseRows::new(&seed).at(step.wrapping_mul(self.moves.noise_steps()));
         let watch = Watch::default();
         let weights = store.weights(Weights::Raw);
-        self.langevin
-            .advance(&Draws { weights, rows: batch.len(), context: given, noise, watch: &watch }, &mut chains)?;
-        for (&row, chain) in batch.iter().zip(chains.chunks_exact(dim)) {
-            self.chains[row as usize * dim..][..dim].copy_from_slice(chain);
+        self.hmc.set_step(self.step_size);
+        self.hmc.advance(&Draws { weights, rows: batch.len(), context: given, noise, watch: &watch }, &mut chains)?;
+        for (i, chain) in chains.chunks_exact(dim).enumerate() {
+            self.chains[own(i) * dim..][..dim].copy_from_slice(chain);
         }
+        let acceptance = self.hmc.chains().map(|(acceptance, _)| acceptance).sum::<f64>() / batch.len() as f64;
+        self.step_size *= (STEP_RATE * (acceptance - self.moves.target)).exp();
         let feeds = [Feed::Gather(theta, batch), Feed::Rows(&chains), Feed::Gather(x, batch)];
         let loss = self.plan.mean_and_gradient(store, batch.len(), &feeds[..2 + given.len()])?;
         Ok((loss, self.optimiser.step(device, store, factor)?))
-    }
-
-    fn restart(&self, chains: &mut [T], dim: usize, step: u32) {
-        let noise = |id| Noise { seed: self.seed("restart"), step, id: NoiseId(id) };
-        let (mut chosen, mut fresh) = (vec![T::ZERO; chains.len() / dim], vec![T::ZERO; chains.len()]);
-        noise(0).fill_uniform(0, 1, &mut chosen);
-        noise(1).fill_normal(0, dim, &mut fresh);
-        for ((chain, fresh), u) in chains.chunks_exact_mut(dim).zip(fresh.chunks_exact(dim)).zip(chosen) {
-            if u.to_f64() < self.settings.restarts {
-                chain.copy_from_slice(fresh);
-            }
-        }
     }
 }

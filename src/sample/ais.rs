@@ -89,7 +89,7 @@ impl Ais {
             ratio_plan.forward(draws.weights, draws.rows, &[Feed::Rows(&x)], &mut [&mut ratio])?;
             ln_weights.iter_mut().zip(&ratio).for_each(|(w, r)| *w += share * r.to_f64());
             let beta = [T::from_f64(k as f64 * share)];
-            let first = draws.noise.step + (k * (self.hmc.trajectories + 2)) as u32;
+            let first = draws.noise.step + k as u32 * self.hmc.noise_steps();
             let context = [Feed::Repeat(&beta)];
             chains.advance(&Draws { context: &context, noise: draws.noise.at(first), ..*draws }, &mut x)?;
         }

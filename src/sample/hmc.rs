@@ -15,6 +15,10 @@ use crate::sample::{Draws, LogDensity, Sampler, Transition};
 ///
 /// Each chain finds a step size of its own in the warm-up, by dual averaging towards the target acceptance (Hoffman &
 /// Gelman 2014, 3.2), and keeps it from then on.
+///
+/// Between the trajectories a chain may jump: a draw of N(0, I), accepted with the ratio of the two weights p / N(0, I)
+/// (Metropolised independence sampling; Tierney 1994). Where the density is one of standardised columns and few
+/// dimensions, that carries chains between modes which no trajectory connects.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Hmc {
     /// Leapfrog steps of a trajectory.
@@ -27,14 +31,16 @@ pub struct Hmc {
     pub warm_up: usize,
     /// Trajectories after that.
     pub trajectories: usize,
-    /// Draws of N(0, I) of which each chain of a [`Sampler`] starts from one, chosen by its weight, so that every mode
+    /// Draws of N(0, I) proposed to a chain before each trajectory.
+    pub jumps: usize,
+    /// Draws of N(0, I) that a chain of a [`Sampler`] has been proposed before its first trajectory, so that every mode
     /// gets its share of chains.
     pub candidates: usize,
 }
 
 impl Default for Hmc {
     fn default() -> Self {
-        Self { leapfrog: 8, step: 0.1, target: 0.8, warm_up: 60, trajectories: 20, candidates: 64 }
+        Self { leapfrog: 8, step: 0.1, target: 0.8, warm_up: 60, trajectories: 20, jumps: 1, candidates: 64 }
     }
 }
 
@@ -67,18 +73,23 @@ impl Hmc {
             let accepted = graph.constant(0.0, 1)?;
             graph.concat(&[q, gradient, ln_p, accepted])
         })?;
-        let candidate =
-            plans.compile(device, |recorder, graph, state, _, context| recorder.candidate(graph, state, context))?;
+        let jump = plans.compile(device, |recorder, graph, state, _, context| recorder.jump(graph, state, context))?;
         Ok(HmcChains {
             settings: *self,
             dim,
             trajectory,
             start,
-            candidate,
+            jump,
             state: Vec::new(),
             next: Vec::new(),
             steps: Vec::new(),
+            replays: 0,
         })
+    }
+
+    /// How many steps of the noise a call takes.
+    pub(crate) fn noise_steps(&self) -> u32 {
+        (2 + self.candidates + (self.warm_up + self.trajectories) * (1 + self.jumps)) as u32
     }
 }
 
@@ -151,24 +162,23 @@ impl<D: ?Sized> Recorder<'_, D> {
         })
     }
 
-    /// Keeps the state, or takes a draw of N(0, I) in its place: the one with the largest ln weight plus Gumbel noise
-    /// is one chosen by weight. The last number of the state holds the largest so far.
-    fn candidate<T: Real>(&self, graph: &mut Graph<T>, state: Var, context: &[Var]) -> Result<Var, Error>
+    /// Keeps the state, or takes a draw of N(0, I) in its place. A state without a density gives way to any other.
+    fn jump<T: Real>(&self, graph: &mut Graph<T>, state: Var, context: &[Var]) -> Result<Var, Error>
     where
         D: LogDensity<T>,
     {
         let dim = self.dim;
-        let (q, u) = (graph.normal(dim)?, graph.uniform(1)?);
-        let (ln_p, base) = (self.density.log_density(graph, q, context)?, graph.normal_log_density(q)?);
-        graph.function(&[state, q, u, ln_p, base], 2 * dim + 2, move |row, next| {
-            let [state, q, u, ln_p, base] = [row[0], row[1], row[2], row[3], row[4]];
-            let gumbel = -(-u[0].to_f64().ln()).ln();
-            let key = T::from_f64(ln_p[0].to_f64() - base[0].to_f64() + gumbel);
-            next.copy_from_slice(state);
-            if key > state[2 * dim + 1] {
-                next[..dim].copy_from_slice(q);
-                next[2 * dim + 1] = key;
-            }
+        let (here, there) = (graph.select(state, &(0..dim).collect::<Vec<_>>())?, graph.normal(dim)?);
+        let [base_here, base_there] = [graph.normal_log_density(here)?, graph.normal_log_density(there)?];
+        let (ln_p, gradient) = self.value_and_gradient(graph, there, context)?;
+        let (u, acceptance) = (graph.uniform(1)?, graph.select(state, &[2 * dim + 1])?);
+        let proposal = graph.concat(&[there, gradient, ln_p, acceptance])?;
+        graph.function(&[state, proposal, base_here, base_there, u], 2 * dim + 2, move |row, next| {
+            let [state, proposal, base_here, base_there, u] = [row[0], row[1], row[2], row[3], row[4]];
+            let ln_weight = |state: &[T], base: &[T]| state[2 * dim].to_f64() - base[0].to_f64();
+            let gain = ln_weight(proposal, base_there) - ln_weight(state, base_here);
+            let stays = u[0].to_f64() >= gain.exp() || !proposal.iter().all(|v| v.is_finite());
+            next.copy_from_slice(if stays { state } else { proposal });
         })
     }
 }
@@ -180,10 +190,12 @@ pub struct HmcChains<T> {
     dim: usize,
     trajectory: Plan<T>,
     start: Plan<T>,
-    candidate: Plan<T>,
+    jump: Plan<T>,
     state: Vec<T>,
     next: Vec<T>,
     steps: Vec<T>,
+    /// Of this call: each takes a step of the noise of its own.
+    replays: u32,
 }
 
 /// Dual averaging of ln(step) of one chain, with the constants of Hoffman & Gelman.
@@ -216,14 +228,21 @@ impl<T: Real> HmcChains<T> {
         acceptance.zip(self.steps.iter().map(|step| step.to_f64()))
     }
 
-    fn replay(&mut self, which: fn(&mut Self) -> &mut Plan<T>, draws: &Draws<'_, T>, step: usize) -> Result<(), Error> {
+    /// The step size with which the next call starts.
+    pub(crate) fn set_step(&mut self, step: f64) {
+        self.settings.step = step;
+    }
+
+    fn replay(&mut self, which: fn(&mut Self) -> &mut Plan<T>, draws: &Draws<'_, T>) -> Result<(), Error> {
         check_length("contexts (one, or none)", draws.context.len().min(1), draws.context.len())?;
         let (state, mut next, steps) =
             (std::mem::take(&mut self.state), std::mem::take(&mut self.next), std::mem::take(&mut self.steps));
         next.resize(state.len(), T::ZERO);
         let context = draws.context.first().copied().unwrap_or(Feed::Rows(&[]));
         let feeds = [Feed::Rows(&state), Feed::Rows(&steps), context];
-        let batch = Batch::with_noise(draws.rows, draws.noise.at(draws.noise.step + 1 + step as u32));
+        // Step 0 of the noise is the start's.
+        self.replays += 1;
+        let batch = Batch::with_noise(draws.rows, draws.noise.at(draws.noise.step + self.replays));
         let feeds = &feeds[..2 + draws.context.len()];
         let outcome = which(self).forward(draws.weights, batch, feeds, &mut [&mut next]);
         (self.state, self.next, self.steps) = (next, state, steps);
@@ -234,6 +253,7 @@ impl<T: Real> HmcChains<T> {
     fn begin(&mut self, draws: &Draws<'_, T>, x: &[T]) -> Result<(), Error> {
         let width = 2 * self.dim + 2;
         check_length("elements of the chains (rows x columns)", draws.rows * self.dim, x.len())?;
+        self.replays = 0;
         self.steps.clear();
         self.steps.resize(draws.rows, T::from_f64(self.settings.step));
         self.state.clear();
@@ -241,33 +261,26 @@ impl<T: Real> HmcChains<T> {
         for (state, x) in self.state.chunks_exact_mut(width).zip(x.chunks_exact(self.dim)) {
             state[..self.dim].copy_from_slice(x);
         }
-        self.replay(|this| &mut this.start, draws, 0)?;
-        match self.state.chunks_exact(width).position(|state| !state.iter().all(|v| v.is_finite())) {
-            None => Ok(()),
-            Some(chain) => {
-                let why = "the log-density or its gradient is not finite where the chain starts";
-                Err(Error::Sampling { step: 1, chain, why: why.into() })
-            }
-        }
+        self.replay(|this| &mut this.start, draws)
     }
-}
 
-impl<T: Real> Transition<T> for HmcChains<T> {
     /// Warm-up, then the settings' trajectories.
-    fn advance(&mut self, draws: &Draws<'_, T>, x: &mut [T]) -> Result<(), Error> {
-        self.begin(draws, x)?;
-        let Hmc { step, target, warm_up, trajectories, .. } = self.settings;
+    fn run(&mut self, draws: &Draws<'_, T>, x: &mut [T]) -> Result<(), Error> {
+        let Hmc { step, target, warm_up, trajectories, jumps, .. } = self.settings;
         let (width, all) = (2 * self.dim + 2, warm_up + trajectories);
-        let mut adaptations = vec![Adaptation::new(step); draws.rows];
+        if let Some(chain) = self.state.chunks_exact(width).position(|state| !state.iter().all(|v| v.is_finite())) {
+            let why = "the log-density or its gradient is not finite where the chain starts";
+            return Err(Error::Sampling { step: 1, chain, why: why.into() });
+        }
+        let mut adaptations = vec![Adaptation::new(step); if warm_up > 0 { draws.rows } else { 0 }];
         for i in 0..all {
             draws.watch.at(draws.rows, i, all)?;
-            self.replay(|this| &mut this.trajectory, draws, 1 + i)?;
+            for _ in 0..jumps {
+                self.replay(|this| &mut this.jump, draws)?;
+            }
+            self.replay(|this| &mut this.trajectory, draws)?;
             if i < warm_up {
-                let chains = self.steps.iter_mut().zip(&mut adaptations).zip(self.state.chunks_exact(width));
-                for ((step, adaptation), state) in chains {
-                    let tried = adaptation.update((i + 1) as f64, target - state[width - 1].to_f64());
-                    *step = T::from_f64(if i + 1 == warm_up { adaptation.averaged.exp() } else { tried });
-                }
+                self.adapt(&mut adaptations, i + 1, target, i + 1 == warm_up);
             }
         }
         for (x, state) in x.chunks_exact_mut(self.dim).zip(self.state.chunks_exact(width)) {
@@ -275,28 +288,35 @@ impl<T: Real> Transition<T> for HmcChains<T> {
         }
         Ok(())
     }
+
+    /// Each chain's step after its m-th trajectory; the average over the warm-up after the last.
+    fn adapt(&mut self, adaptations: &mut [Adaptation], m: usize, target: f64, last: bool) {
+        let width = 2 * self.dim + 2;
+        let chains = self.steps.iter_mut().zip(adaptations).zip(self.state.chunks_exact(width));
+        for ((step, adaptation), state) in chains {
+            let tried = adaptation.update(m as f64, target - state[width - 1].to_f64());
+            *step = T::from_f64(if last { adaptation.averaged.exp() } else { tried });
+        }
+    }
+}
+
+impl<T: Real> Transition<T> for HmcChains<T> {
+    fn advance(&mut self, draws: &Draws<'_, T>, x: &mut [T]) -> Result<(), Error> {
+        self.begin(draws, x)?;
+        self.run(draws, x)
+    }
 }
 
 impl<T: Real> Sampler<T> for HmcChains<T> {
-    /// A chain for each draw, each started from one of its candidates: the draws are independent.
+    /// A chain for each draw: the draws are independent.
     fn sample(&mut self, draws: &Draws<'_, T>, x: &mut [T]) -> Result<(), Error> {
-        let width = 2 * self.dim + 2;
-        check_length("elements of the chains (rows x columns)", draws.rows * self.dim, x.len())?;
-        self.steps.clear();
-        self.steps.resize(draws.rows, T::ZERO);
-        self.state.clear();
-        self.state.resize(draws.rows * width, T::ZERO);
-        self.state.chunks_exact_mut(width).for_each(|state| state[width - 1] = T::from_f64(-1e30));
-        // Steps of the noise that no trajectory uses.
-        let first = 2 + self.settings.warm_up + self.settings.trajectories;
-        for k in 0..self.settings.candidates {
+        draws.fill_normal(1.0, x)?;
+        self.begin(draws, x)?;
+        for _ in 1..self.settings.candidates {
             draws.watch.at(draws.rows, 0, 1)?;
-            self.replay(|this| &mut this.candidate, draws, first + k)?;
+            self.replay(|this| &mut this.jump, draws)?;
         }
-        for (x, state) in x.chunks_exact_mut(self.dim).zip(self.state.chunks_exact(width)) {
-            x.copy_from_slice(&state[..self.dim]);
-        }
-        self.advance(draws, x)
+        self.run(draws, x)
     }
 }
 

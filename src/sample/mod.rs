@@ -8,6 +8,7 @@
 mod ais;
 mod hmc;
 mod langevin;
+mod mala;
 mod ode;
 mod probability_flow;
 mod reverse_sde;
@@ -16,6 +17,7 @@ mod target;
 pub use ais::{Ais, LnZ};
 pub use hmc::{Hmc, HmcChains};
 pub use langevin::{AnnealedLangevin, Langevin, LangevinStep, Langevins};
+pub use mala::Mala;
 pub use ode::{LogLikelihood, Ode, OdeFlow, Trace};
 pub use probability_flow::{Heun, HeunFlow, ProbabilityFlow, Velocity};
 pub use reverse_sde::{Corrector, ReverseDiffusion, ReverseSde, time_grid};
