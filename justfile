@@ -20,6 +20,10 @@ galaxies *ARGS:
 zoo *ARGS:
     cargo run --release --features progress --example density_zoo -- {{ARGS}}
 
+# The PTX that stands beside the CUDA kernels (installs NVRTC under target/; needs no GPU).
+kernels:
+    python3 kernels/compile.py
+
 # Criterion benches; run them on a quiet machine.
 bench:
     cargo bench --bench training_step
