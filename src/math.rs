@@ -31,11 +31,11 @@ use std::f64::consts::{FRAC_1_SQRT_2, LN_2, LOG2_E, SQRT_2, TAU};
 /// ln 2 - `LN_2`: the digits of ln 2 that a double has no room for.
 const LN_2_TAIL: f64 = 2.319_046_813_846_299_6e-17;
 
-/// Runs `f` compiled for the widest SIMD this machine has: AVX2 + FMA where an x86-64 processor
-/// offers them, the build's own target otherwise.
+/// Runs `f` compiled for the widest SIMD this machine has: AVX-512 or AVX2 + FMA where an x86-64 processor offers them,
+/// the build's own target otherwise.
 ///
 /// Programs are usually built for the x86-64 of 2003, with four-lane SIMD and no FMA. The trick:
-/// `f` is inlined into a function that is compiled *with* AVX2 and FMA, so the compiler vectorises
+/// `f` is inlined into a function that is compiled *with* these features, so the compiler vectorises
 /// its loops at that level, and that function is called only after the processor has been asked.
 /// What is not inlined into `f` stays at the build's level, so mark the closure and what its loops
 /// call `#[inline(always)]`:
@@ -55,16 +55,37 @@ const LN_2_TAIL: f64 = 2.319_046_813_846_299_6e-17;
 pub fn wide<R>(f: impl FnOnce() -> R) -> R {
     #[cfg(target_arch = "x86_64")]
     {
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+        fn with_avx512<R>(f: impl FnOnce() -> R) -> R {
+            f()
+        }
         #[target_feature(enable = "avx2,fma")]
         fn with_avx2_fma<R>(f: impl FnOnce() -> R) -> R {
             f()
         }
-        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-            // SAFETY: the processor has just been found to have both features.
-            return unsafe { with_avx2_fma(f) };
+        match vector_bytes() {
+            // SAFETY: the processor has been found to have all of these features.
+            64 => return unsafe { with_avx512(f) },
+            // SAFETY: likewise.
+            32 => return unsafe { with_avx2_fma(f) },
+            _ => {}
         }
     }
     f()
+}
+
+/// Bytes of the vectors for which [`wide`] compiles on this machine: 64, 32, or 16 for the build's own target.
+#[inline]
+pub(crate) fn vector_bytes() -> usize {
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+        let wider = is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512dq")
+            && is_x86_feature_detected!("avx512vl");
+        return if wider { 64 } else { 32 };
+    }
+    16
 }
 
 /// `x[i] = f(x[i])` for all `i`, vectorised by [`wide`].

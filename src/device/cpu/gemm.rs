@@ -15,14 +15,14 @@ use crate::math;
 use crate::real::Real;
 use std::array;
 
-/// Rows of C held in registers at once. With two 256-bit vectors a row this makes 12
-/// accumulators, which hide the latency of a fused multiply-add and leave 4 of 16 registers for
-/// the operands.
-const MR: usize = 6;
-/// Columns of C held in registers at once, in `f32`; `f64` has half as many.
-const NR: usize = 16;
-/// Rows of B packed at once: a full panel takes 16 KiB, half of a small L1 cache.
+/// Most columns of C held in registers at once, in `f32`; `f64` has half as many. See [`shape`].
+const NR: usize = 32;
+/// Most rows of C held in registers at once.
+const MR: usize = 8;
+/// Rows of B packed at once: a full panel takes 32 KiB, the size of a small L1 cache.
 const DEPTH: usize = 256;
+/// Rows and columns that a transposition moves at once.
+const BLOCK: usize = 4;
 
 /// A matrix seen through two strides, so that a transposition moves no data.
 #[derive(Debug, Clone, Copy)]
@@ -93,7 +93,7 @@ pub struct Scratch<T> {
 }
 
 impl<T: Real> Scratch<T> {
-    /// About 17 KiB in `f32`.
+    /// About 35 KiB in `f32`.
     pub fn boxed() -> Box<Self> {
         Box::new(Self { panel: [T::ZERO; NR * (1 + DEPTH)], edge: [T::ZERO; NR * MR] })
     }
@@ -110,34 +110,50 @@ pub fn gemm<T: Real>(a: Mat<T>, b: Mat<T>, start: Start<T>, c: &mut [T], stride:
     if m == 0 || n == 0 {
         return;
     }
-    // One 128-bit vector: the last panel is no wider than it need be, in steps of this.
-    let quarter = 16 / size_of::<T>();
     // With k = 0 the one empty block still writes the start.
     for p in (0..k.max(1)).step_by(DEPTH) {
         let depth = DEPTH.min(k - p);
-        for j in (0..n).step_by(4 * quarter) {
-            let w = n.min(j + 4 * quarter) - j;
+        let mut j = 0;
+        while j < n {
+            let (w, columns) = shape::<T>(n - j);
+            let w = w.min(n - j);
             let start = match start {
                 Start::Bias(bias) if p == 0 => Start::Bias(&bias[j..j + w]),
                 Start::Zero if p == 0 => Start::Zero,
                 _ => Start::Add,
             };
-            let columns = match (quarter, w.div_ceil(quarter)) {
-                (2, 1) => columns::<T, 2>,
-                (2, 2) | (4, 1) => columns::<T, 4>,
-                (2, 3) => columns::<T, 6>,
-                (2, _) | (_, 2) => columns::<T, 8>,
-                (_, 3) => columns::<T, 12>,
-                (_, _) => columns::<T, 16>,
-            };
             let (a, b) = (a.block(0, p, m, depth), b.block(p, j, depth, w));
             columns(a, b, start, &mut c[j..], stride, scratch);
+            j += w;
         }
     }
 }
 
-/// The product with one panel of at most W columns of B.
-fn columns<T: Real, const W: usize>(
+/// The product with one panel of B.
+type Columns<T> = fn(Mat<T>, Mat<T>, Start<T>, &mut [T], usize, &mut Scratch<T>);
+
+/// The width of the next panel if `n` columns are left, and the product with it: as wide as two vectors of this
+/// machine, but no wider than `n` needs in vectors of some size.
+///
+/// Some eight fused multiply-adds are under way at once, so eight rows hide their latency, with two vectors a row also
+/// that of the loads; 16 registers of 256 bits have room for the sums of six such rows beside the operands.
+fn shape<T: Real>(n: usize) -> (usize, Columns<T>) {
+    let (vector, smallest) = (math::vector_bytes().max(32), 16 / size_of::<T>());
+    let w = n.div_ceil(smallest).next_power_of_two() * smallest;
+    let w = w.min(2 * vector / size_of::<T>());
+    let columns = match w {
+        2 => columns::<T, 8, 2>,
+        4 => columns::<T, 8, 4>,
+        _ if w * size_of::<T>() == 64 && vector == 32 => [columns::<T, 6, 8>, columns::<T, 6, 16>][w / 16],
+        8 => columns::<T, 8, 8>,
+        16 => columns::<T, 8, 16>,
+        _ => columns::<T, 8, 32>,
+    };
+    (w, columns)
+}
+
+/// The product with one panel of at most W columns of B, R rows of C at a time.
+fn columns<T: Real, const R: usize, const W: usize>(
     a: Mat<T>,
     b: Mat<T>,
     start: Start<T>,
@@ -153,17 +169,17 @@ fn columns<T: Real, const W: usize>(
         || pack(b, &mut panel[1..]),
     );
     let add = matches!(start, Start::Add);
-    for i in (0..a.rows).step_by(MR) {
+    for i in (0..a.rows).step_by(R) {
         let c = &mut c[i * stride..];
-        let (rows, cols) = (MR.min(a.rows - i), b.cols);
-        if rows == MR && cols == W {
-            tile(a, i, panel, add, c, stride);
+        let (rows, cols) = (R.min(a.rows - i), b.cols);
+        if rows == R && cols == W {
+            tile::<T, R, W>(a, i, panel, add, c, stride);
         } else {
             // A ragged tile is computed whole beside C; only its part in C is copied.
             if add {
                 copy(rows, cols, c, stride, edge, NR);
             }
-            tile(a, i, panel, add, edge, NR);
+            tile::<T, R, W>(a, i, panel, add, edge, NR);
             copy(rows, cols, edge, NR, c, stride);
         }
     }
@@ -183,10 +199,24 @@ fn pack<T: Real, const W: usize>(b: Mat<T>, panel: &mut [[T; W]]) {
         }
     } else {
         debug_assert_eq!(b.row_stride, 1);
-        let x: [&[T]; W] = array::from_fn(|j| &b.at(0, j.min(b.cols - 1))[..b.rows]);
-        for (p, row) in panel.iter_mut().enumerate() {
-            *row = array::from_fn(|j| x[j][p]);
+        transpose(array::from_fn(|j| &b.at(0, j.min(b.cols - 1))[..b.rows]), panel);
+    }
+}
+
+/// panel\[p\]\[j\] = x\[j\]\[p\], in blocks that stay in registers.
+#[inline(always)]
+fn transpose<T: Real, const W: usize>(x: [&[T]; W], panel: &mut [[T; W]]) {
+    let whole = if W.is_multiple_of(BLOCK) { panel.len() - panel.len() % BLOCK } else { 0 };
+    for p in (0..whole).step_by(BLOCK) {
+        for j in (0..W).step_by(BLOCK) {
+            let block: [[T; BLOCK]; BLOCK] = array::from_fn(|c| *x[j + c][p..].first_chunk().expect("a whole block"));
+            for r in 0..BLOCK {
+                panel[p + r][j..j + BLOCK].copy_from_slice(&array::from_fn::<T, BLOCK, _>(|c| block[c][r]));
+            }
         }
+    }
+    for (p, row) in panel.iter_mut().enumerate().skip(whole) {
+        *row = array::from_fn(|j| x[j][p]);
     }
 }
 
@@ -201,25 +231,39 @@ fn copy<T: Copy>(rows: usize, cols: usize, from: &[T], step: usize, to: &mut [T]
     }
 }
 
-/// Rows i to i + MR of the product with a panel.
+/// Rows i to i + R of the product with a panel.
 ///
 /// Never inlined: in a function of its own, its arrays coming from memory and going back to it,
 /// every sum of the kernel becomes a lane of a vector register; among its neighbours, few do.
 #[inline(never)]
-fn tile<T: Real, const W: usize>(a: Mat<T>, i: usize, panel: &[[T; W]], add: bool, c: &mut [T], stride: usize) {
+fn tile<T: Real, const R: usize, const W: usize>(
+    a: Mat<T>,
+    i: usize,
+    panel: &[[T; W]],
+    add: bool,
+    c: &mut [T],
+    stride: usize,
+) {
     math::wide(
         #[inline(always)]
-        move || kernel(a, i, panel, add, c, stride),
+        move || kernel::<T, R, W>(a, i, panel, add, c, stride),
     );
 }
 
 #[inline(always)]
-fn kernel<T: Real, const W: usize>(a: Mat<T>, i: usize, panel: &[[T; W]], add: bool, c: &mut [T], stride: usize) {
+fn kernel<T: Real, const R: usize, const W: usize>(
+    a: Mat<T>,
+    i: usize,
+    panel: &[[T; W]],
+    add: bool,
+    c: &mut [T],
+    stride: usize,
+) {
     let (start, panel) = panel.split_first().expect("a panel begins with its start");
     assert!(i < a.rows && panel.len() == a.cols);
     // Beyond its end the last row of A is repeated; that part of the tile is not copied to C.
-    let row: [usize; MR] = array::from_fn(|r| (i + r).min(a.rows - 1) * a.row_stride);
-    let mut sum = [*start; MR];
+    let row: [usize; R] = array::from_fn(|r| (i + r).min(a.rows - 1) * a.row_stride);
+    let mut sum = [*start; R];
     if add {
         for (r, sum) in sum.iter_mut().enumerate() {
             sum.copy_from_slice(&c[r * stride..][..W]);
