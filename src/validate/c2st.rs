@@ -5,8 +5,9 @@ use std::ops::ControlFlow;
 use ndarray::ArrayView2;
 
 use super::Estimate;
+use super::samples::check_samples;
 use crate::device::Device;
-use crate::error::{Error, check_finite, check_length};
+use crate::error::Error;
 use crate::graph::{Graph, Var};
 use crate::nn::Mlp;
 use crate::ops::elementwise::Activation;
@@ -65,14 +66,8 @@ impl C2st {
     /// not finite, [`Error::Parameter`] for fewer than 20 rows or impossible settings, and [`Error::Training`] if a
     /// training diverges.
     pub fn accuracy(&self, device: &Device, a: ArrayView2<'_, f64>, b: ArrayView2<'_, f64>) -> Result<Estimate, Error> {
-        check_length("columns of b", a.ncols().max(1), b.ncols())?;
-        check_finite("a", a)?;
-        check_finite("b", b)?;
+        check_samples(a, b, LEAST_ROWS)?;
         let n = a.nrows().min(b.nrows());
-        if n < LEAST_ROWS {
-            let why = format!("{} and {}; each sample needs at least {LEAST_ROWS}", a.nrows(), b.nrows());
-            return Err(Error::parameter("rows", why));
-        }
         if !(2..=n).contains(&self.folds) {
             return Err(Error::parameter("folds", format!("{} must lie between 2 and the {n} rows", self.folds)));
         }
@@ -154,13 +149,10 @@ fn rows_of(pairs: &[u32]) -> Vec<u32> {
 mod tests {
     use super::*;
     use crate::math::normal_cdf;
-    use crate::rng::{Noise, NoiseId};
     use ndarray::Array2;
 
     fn normals(rows: usize, columns: usize, shift: f64, seed: u64) -> Array2<f64> {
-        let mut values = vec![0.0; rows * columns];
-        Noise { seed, step: 0, id: NoiseId(0) }.fill_normal(0, columns, &mut values);
-        Array2::from_shape_vec((rows, columns), values).unwrap() + shift
+        crate::validate::tests::normals(rows, columns, seed) + shift
     }
 
     fn accuracy(a: &Array2<f64>, b: &Array2<f64>) -> Result<Estimate, Error> {
