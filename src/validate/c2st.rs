@@ -1,22 +1,18 @@
 //! Classifier two-sample test.
 
-use std::ops::ControlFlow;
-
 use ndarray::ArrayView2;
 
-use super::Estimate;
+use super::classifier::{Classifier, Labelled, Settings, rows_of};
+use super::finding::{Departure, Estimate, Evidence, Finding};
 use super::samples::check_samples;
 use crate::device::Device;
 use crate::error::Error;
-use crate::graph::{Graph, Var};
-use crate::nn::Mlp;
-use crate::ops::elementwise::Activation;
+use crate::math::normal_cdf;
 use crate::optim::Adam;
-use crate::plan::{Feed, Request};
+use crate::progress::Cancel;
 use crate::rng::{mix, permutation};
 use crate::sbi::Standardise;
-use crate::store::{Layout, Store, Weights};
-use crate::train::{Source, Training, TrainingSet, fit};
+use crate::train::Training;
 
 /// Settings of a classifier two-sample test (Lopez-Paz & Oquab 2017): can a network tell two samples apart?
 ///
@@ -83,35 +79,26 @@ impl C2st {
         let (test, rest): (Vec<u32>, Vec<u32>) = (0..pairs.count as u32).partition(held_out);
         let (validation, training) = rest.split_at(rest.len().div_ceil(8));
         let [test, validation, training] = [&test, validation, training].map(rows_of);
-
-        let mut layout = Layout::new();
-        let net = Mlp::new(&mut layout.scope("c2st"), pairs.columns, &self.hidden, 1, Activation::Relu)?;
-        let mut store = Store::new(layout, mix(self.seed, [fold as u64]));
-        let record = |graph: &mut Graph<f32>| -> Result<Var, Error> {
-            let x = graph.input("x", pairs.columns)?;
-            net.forward(graph, &[x])
-        };
-        // Logistic loss, ln(1 + exp(-label logit)).
-        let mut graph = Graph::new();
-        let (logit, label) = (record(&mut graph)?, graph.input("label", 1)?);
-        let margin = graph.mul(logit, label)?;
-        let negative = graph.scale(margin, -1.0)?;
-        let loss = graph.map(Activation::Softplus, negative)?;
-        let all = 0..store.layout().len();
-        let mut plan = graph.compile(device, &Request::outputs(&[loss]).with_parameter_gradients(all.clone()))?;
-        let inputs = [Source::Table(&pairs.table), Source::Table(&pairs.label)];
-        let set = TrainingSet { inputs: &inputs, training: &training, validation: &validation };
-        fit(device, &mut store, &mut plan, all, &set, &self.training, |_| ControlFlow::Continue(()))?;
-
-        let mut graph = Graph::new();
-        let logit = record(&mut graph)?;
-        let mut plan = graph.compile(device, &Request::outputs(&[logit]))?;
-        let mut logits = vec![0.0; test.len()];
-        let feed = Feed::Gather(&pairs.table, &test);
-        plan.forward(store.weights(Weights::Ema), test.len(), &[feed], &mut [&mut logits])?;
+        let (seed, cancel) = (mix(self.seed, [fold as u64]), &Cancel::default());
+        let settings = Settings { hidden: &self.hidden, training: &self.training, seed, cancel };
+        let mut classifier = Classifier::train(device, &settings, &pairs.rows, &training, &validation)?;
+        let logits = classifier.logits(&pairs.rows.table, &test)?;
         // A logit of exactly 0 counts as a: right for one row of a pair, wrong for the other.
-        let right = |&(&logit, &row): &(&f32, &u32)| (logit >= 0.0) == (pairs.label[row as usize] > 0.0);
+        let right = |&(&logit, &row): &(&f32, &u32)| (logit >= 0.0) == (pairs.rows.label[row as usize] > 0.0);
         Ok(logits.iter().zip(&test).filter(right).count())
+    }
+
+    /// What an [`accuracy`](Self::accuracy) means.
+    pub fn finding(accuracy: Estimate) -> Finding {
+        let Estimate { value, error } = accuracy;
+        // A classifier may be worse than a coin by chance alone.
+        let z = if error > 0.0 { (value - 0.5) / error } else { f64::INFINITY * (value - 0.5) };
+        let p_value = if value > 0.5 { normal_cdf(-z) } else { 1.0 };
+        let (matters, departure) = (value >= 0.6, Departure::Other);
+        let found = format!("a classifier is right in {:.1} ± {:.1} % of cases", 100.0 * value, 100.0 * error);
+        let evidence = Evidence { value: accuracy, expected: 0.5, p_value, matters, departure };
+        let (alike, differ) = (format!("The samples are alike: {found}"), format!("The samples differ: {found}"));
+        evidence.finding("C2ST", "", &alike, &differ)
     }
 }
 
@@ -121,9 +108,7 @@ impl C2st {
 /// more frequent in the others, and come out below one half.
 struct Pairs {
     count: usize,
-    columns: usize,
-    table: Vec<f32>,
-    label: Vec<f32>,
+    rows: Labelled,
 }
 
 impl Pairs {
@@ -136,19 +121,14 @@ impl Pairs {
         let scale = Standardise::fit(&rows, columns, value)?;
         let cells = (0..2 * n).flat_map(|row| (0..columns).map(move |j| (row, j)));
         let table = cells.map(|(row, j)| scale.forward(j, value(row, j)) as f32).collect();
-        Ok(Self { count: n, columns, table, label: [1.0, -1.0].repeat(n) })
+        Ok(Self { count: n, rows: Labelled { columns, table, label: [1.0, -1.0].repeat(n) } })
     }
-}
-
-/// The two rows of each pair.
-fn rows_of(pairs: &[u32]) -> Vec<u32> {
-    pairs.iter().flat_map(|pair| [2 * pair, 2 * pair + 1]).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::math::normal_cdf;
+    use crate::validate::Verdict;
     use ndarray::Array2;
 
     fn normals(rows: usize, columns: usize, shift: f64, seed: u64) -> Array2<f64> {
@@ -167,6 +147,7 @@ mod tests {
         // Equal rows: nothing can be learned, and exactly half of all guesses are right.
         let same = accuracy(&Array2::ones((31, 2)), &Array2::ones((40, 2))).unwrap();
         assert_eq!(same.value, 0.5);
+        assert_eq!(C2st::finding(same).verdict, Verdict::Sound);
     }
 
     #[test]
@@ -174,6 +155,8 @@ mod tests {
         let found = accuracy(&normals(4000, 1, 0.0, 3), &normals(4000, 1, 1.0, 4)).unwrap();
         let bayes = normal_cdf(0.5);
         assert!((found.value - bayes).abs() < 3.0 * found.error, "{found:?}, not {bayes}");
+        let finding = C2st::finding(found);
+        assert_eq!(finding.verdict, Verdict::Wrong, "{finding}");
     }
 
     #[test]

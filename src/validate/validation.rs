@@ -316,39 +316,8 @@ fn compare(values: impl Iterator<Item = f64>, number: f64) -> (usize, usize) {
 mod tests {
     use super::*;
     use crate::tasks::{GaussianLinear, Task};
+    use crate::validate::tests::{DRAWS, Distortion, ROWS, gaussian};
     use crate::validate::{Departure, Verdict};
-    use ndarray::Axis;
-
-    const ROWS: usize = 600;
-    const DRAWS: usize = 100;
-
-    /// The exact posterior of a Gaussian, N(x / 2, 0.05 I), with draws `width` times as far from its mean, and displaced by
-    /// `shift` standard deviations; its density is right for the draws.
-    fn validate(width: f64, shift: f64, threads: usize) -> Validation {
-        let (task, sd) = (GaussianLinear { dim: 2 }, 0.05_f64.sqrt());
-        let device = Device::cpu_with_threads(threads);
-        let prior = task.prior().unwrap();
-        let test = crate::simulate(&device, &prior, ROWS, 1, |theta, rng| task.simulate(theta, rng)).unwrap();
-        let mut draws = ndarray::Array3::zeros((ROWS, DRAWS, 2));
-        let mut of_draws = Array2::zeros((ROWS, DRAWS));
-        let mut of_truth = Array1::zeros(ROWS);
-        for (i, mut block) in draws.outer_iter_mut().enumerate() {
-            let x = test.x.row(i).to_vec();
-            let centre = |j: usize| 0.5 * x[j] + shift * sd;
-            let log_q = |theta: ArrayView1<'_, f64>| -> f64 {
-                let z = |j: usize| (theta[j] - centre(j)) / (width * sd);
-                (0..2).map(|j| crate::math::normal_ln_pdf(z(j)) - (width * sd).ln()).sum()
-            };
-            block.assign(&task.posterior_sample(&x, DRAWS, 1000 + i as u64).unwrap());
-            block.indexed_iter_mut().for_each(|((_, j), t)| *t = centre(j) + width * (*t - 0.5 * x[j]));
-            of_draws.row_mut(i).assign(&block.map_axis(Axis(1), log_q));
-            of_truth[i] = log_q(test.theta.row(i));
-        }
-        let log_prob = Some((of_truth.view(), of_draws.view()));
-        let names = ["a", "b"];
-        let found = Validation::from_draws(&device, &names, test.theta.view(), draws.view(), log_prob, 7).unwrap();
-        found.with_prior(&prior).unwrap()
-    }
 
     fn finding(findings: &[Finding], name: &str) -> Finding {
         findings.iter().find(|finding| finding.name() == name).unwrap_or_else(|| panic!("no {name}")).clone()
@@ -356,7 +325,7 @@ mod tests {
 
     #[test]
     fn an_exact_posterior_is_sound() {
-        let found = validate(1.0, 0.0, 2);
+        let found = gaussian(|_| (1.0, 0.0), 2).0;
         for finding in found.findings() {
             assert_eq!(finding.verdict, Verdict::Sound, "{finding}");
             assert!(finding.departure.is_none() && finding.value.error > 0.0, "{finding:?}");
@@ -375,39 +344,47 @@ mod tests {
     #[test]
     fn every_diagnostic_flags_on_the_right_side() {
         let (narrow, wide) = (Departure::TooNarrow, Departure::TooWide);
-        for (width, expected) in [(0.6, narrow), (1.6, wide)] {
-            let findings = validate(width, 0.0, 2).findings();
+        let cases: [(Distortion, Departure); 2] = [(|_| (0.6, 0.0), narrow), (|_| (1.6, 0.0), wide)];
+        for (distortion, expected) in cases {
+            let findings = gaussian(distortion, 2).0.findings();
             let names = ["spread: a", "spread: b", "P-P distance: a", "SBC: b", "expected coverage", "TARP"];
             for name in names.into_iter().chain(["coverage: 50 %", "coverage: 68 %", "coverage: 95 %"]) {
                 let found = finding(&findings, name);
-                assert_eq!((found.verdict, found.departure), (Verdict::Wrong, Some(expected)), "{width}: {found}");
-                let side = if width < 1.0 { ["overconfident", "too narrow"] } else { ["underconfident", "too wide"] };
+                assert_eq!((found.verdict, found.departure), (Verdict::Wrong, Some(expected)), "{found}");
+                let side =
+                    if expected == narrow { ["overconfident", "too narrow"] } else { ["underconfident", "too wide"] };
                 assert!(side.iter().any(|side| found.sentence.contains(side)), "{found}");
             }
             assert_eq!(finding(&findings, "bias: a").verdict, Verdict::Sound);
         }
-        for (shift, expected) in [(0.5, Departure::TooHigh), (-0.5, Departure::TooLow)] {
-            let findings = validate(1.0, shift, 2).findings();
+    }
+
+    #[test]
+    fn a_displacement_is_flagged_on_the_right_side() {
+        let cases: [(Distortion, Departure); 2] =
+            [(|_| (1.0, 0.5), Departure::TooHigh), (|_| (1.0, -0.5), Departure::TooLow)];
+        for (distortion, expected) in cases {
+            let findings = gaussian(distortion, 2).0.findings();
             for name in ["bias: a", "bias: b", "P-P distance: a", "SBC: b"] {
                 let found = finding(&findings, name);
-                assert_eq!((found.verdict, found.departure), (Verdict::Wrong, Some(expected)), "{shift}: {found}");
+                assert_eq!((found.verdict, found.departure), (Verdict::Wrong, Some(expected)), "{found}");
                 assert!(found.sentence.contains(expected.name()), "{found}");
             }
             assert_eq!(finding(&findings, "spread: a").verdict, Verdict::Sound);
             // What does not know directions says that the truth is outside too often.
             let found = finding(&findings, "expected coverage");
-            assert_eq!((found.verdict, found.departure), (Verdict::Wrong, Some(narrow)), "{shift}: {found}");
-            // Random points see a displacement from all sides: they are less sharp.
-            let found = finding(&validate(1.0, 4.0 * shift, 2).findings(), "TARP");
-            assert!(found.verdict == Verdict::Wrong && found.sentence.contains("displaced"), "{found}");
+            assert_eq!((found.verdict, found.departure), (Verdict::Wrong, Some(Departure::TooNarrow)), "{found}");
         }
+        // Random points see a displacement from all sides: they are less sharp.
+        let found = finding(&gaussian(|_| (1.0, -2.0), 2).0.findings(), "TARP");
+        assert!(found.verdict == Verdict::Wrong && found.sentence.contains("displaced"), "{found}");
     }
 
     #[test]
     fn a_posterior_worse_than_the_prior_or_excluding_the_truth_is_wrong() {
-        let far = finding(&validate(1.0, 8.0, 1).findings(), "log q");
+        let far = finding(&gaussian(|_| (1.0, 8.0), 1).0.findings(), "log q");
         assert_eq!(far.verdict, Verdict::Wrong, "{far}");
-        let mut found = validate(1.0, 0.0, 1);
+        let mut found = gaussian(|_| (1.0, 0.0), 1).0;
         found.densities.as_mut().unwrap().log_prob[3] = f64::NEG_INFINITY;
         let excluded = finding(&found.findings(), "log q");
         assert_eq!(excluded.verdict, Verdict::Wrong);
@@ -416,10 +393,44 @@ mod tests {
 
     #[test]
     fn threads_and_blocks_change_nothing() {
-        let [one, three] = [1, 3].map(|threads| validate(1.0, 0.0, threads));
+        let [one, three] = [1, 3].map(|threads| gaussian(|_| (1.0, 0.0), threads).0);
         assert_eq!((&one.pit, &one.tarp, one.findings()), (&three.pit, &three.tarp, three.findings()));
         assert!(one.ranks().iter().all(|&rank| rank <= DRAWS));
         assert_eq!(one.ranks().iter().max(), Some(&DRAWS));
+    }
+
+    #[test]
+    fn one_pass_of_a_posterior_is_the_draws_and_densities_that_it_gives() {
+        use crate::{Dataset, Npe, models::Mdn, progress::Cancel, train::Training};
+        let (task, device) = (GaussianLinear { dim: 2 }, Device::cpu_with_threads(2));
+        let prior = task.prior().unwrap();
+        let simulate =
+            |rows, seed| crate::simulate(&device, &prior, rows, seed, |t, rng| task.simulate(t, rng)).unwrap();
+        let (data, test) = (simulate(500, 1), simulate(70, 2));
+        let data = Dataset::<f32>::new(prior.support(), data.theta.view(), data.x.view(), Default::default()).unwrap();
+        let training = Training { max_epochs: 2, ..Training::default() };
+        let (posterior, _) = Npe { training, ..Npe::new(Mdn::default()) }.fit(&device, &data).unwrap();
+        // 300 draws, so that the pass takes several blocks.
+        let found = Validation::run(&posterior, test.theta.view(), test.x.view(), 300, 3).unwrap();
+        let draws = posterior.sample_many(test.x.view(), 300, 3).unwrap();
+        let rows = draws.outer_iter().zip(test.x.rows());
+        let of_draws: Vec<f64> = rows.flat_map(|(draws, x)| posterior.log_prob(draws, x).unwrap()).collect();
+        let of_draws = Array2::from_shape_vec((70, 300), of_draws).unwrap();
+        let of_truth = posterior.log_prob_many(test.theta.view(), test.x.view()).unwrap();
+        let log_prob = Some((of_truth.view(), of_draws.view()));
+        let names: Vec<&str> = prior.names().iter().map(String::as_str).collect();
+        let same = Validation::from_draws(&device, &names, test.theta.view(), draws.view(), log_prob, 3).unwrap();
+        assert_eq!((&found.pit, &found.first_draw, found.findings()), (&same.pit, &same.first_draw, same.findings()));
+
+        let without = Validation::run_draws(&posterior, test.theta.view(), test.x.view(), 300, 3).unwrap();
+        assert_eq!((&without.pit, &without.tarp, without.densities.is_none()), (&found.pit, &found.tarp, true));
+        assert!(without.mean_log_prob(0).is_none() && without.coverage(10, 0.9).unwrap().is_none());
+        assert!(without.findings().iter().all(|finding| finding.diagnostic != "log q"));
+
+        let cancel = Cancel::default();
+        cancel.cancel();
+        let stopped = Validation::run(&posterior.with_cancel(&cancel), test.theta.view(), test.x.view(), 300, 3);
+        assert!(matches!(stopped, Err(Error::Cancelled { .. })));
     }
 
     #[test]
