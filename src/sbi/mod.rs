@@ -5,6 +5,8 @@ mod density;
 mod npe;
 mod posterior;
 pub mod prior;
+#[cfg(feature = "toml")]
+mod prior_file;
 mod scalar;
 mod shares;
 mod simulate;
@@ -17,6 +19,8 @@ pub use density::Learned;
 pub use npe::Npe;
 pub use posterior::Posterior;
 pub use prior::Prior;
+#[cfg(feature = "toml")]
+pub use prior_file::PriorFile;
 pub use simulate::{Simulations, simulate, simulate_joint};
 pub(crate) use standardise::Standardise;
 pub use support::Support;

@@ -37,7 +37,7 @@ pub struct Prior {
 }
 
 #[derive(Debug, Clone, PartialEq)]
-enum Law {
+pub(super) enum Law {
     Scalar(Scalar),
     Dirichlet(Dirichlet),
 }
@@ -62,6 +62,12 @@ impl Prior {
     /// Where the prior is not zero, with the bijection to unconstrained coordinates.
     pub fn support(&self) -> &Support {
         &self.support
+    }
+
+    /// The columns and the law of each block.
+    #[cfg(feature = "toml")]
+    pub(super) fn blocks(&self) -> impl Iterator<Item = (std::ops::Range<usize>, &Law)> {
+        self.support.columns().zip(&self.laws)
     }
 
     /// Draws one row of parameters.
@@ -102,9 +108,9 @@ impl Prior {
 ///
 /// Running sums of the shares are a map of determinant one, so both forms have this density.
 #[derive(Debug, Clone, PartialEq)]
-struct Dirichlet {
-    form: Shares,
-    alpha: Vec<f64>,
+pub(super) struct Dirichlet {
+    pub(super) form: Shares,
+    pub(super) alpha: Vec<f64>,
     /// The `k`-th break of the stick is Beta(alpha_k, sum of the later alphas).
     breaks: Vec<(LnGamma, LnGamma)>,
     ln_norm: f64,
