@@ -19,6 +19,8 @@ mod table;
 pub use self::csv::{CsvReader, CsvWriter};
 #[cfg(feature = "arrays")]
 pub use draws::DrawsWriter;
+#[cfg(feature = "external")]
+pub(crate) use npy::Message;
 #[cfg(feature = "arrays")]
 pub use npy::{NpyReader, NpyWriter, read_npy, write_npy};
 #[cfg(feature = "arrays")]

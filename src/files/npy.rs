@@ -315,6 +315,32 @@ pub(super) fn write_numbers(to: &mut (impl Write + ?Sized), array: ArrayViewD<'_
     array.iter().try_for_each(|number| to.write_all(&number.to_le_bytes()))
 }
 
+/// An array on its way through a pipe.
+#[cfg(feature = "external")]
+pub(crate) struct Message {
+    pub shape: Vec<usize>,
+    pub numbers: Vec<f64>,
+}
+
+#[cfg(feature = "external")]
+impl Message {
+    pub fn write(&self, to: &mut impl Write) -> std::io::Result<()> {
+        to.write_all(&header(&self.shape, false))?;
+        self.numbers.iter().try_for_each(|number| to.write_all(&number.to_le_bytes()))
+    }
+
+    /// Reads a table of this many rows, and nothing after it.
+    pub fn read(from: &mut impl Read, rows: usize) -> Result<Self, String> {
+        let description = Description::read(from)?;
+        match description.table()? {
+            (found, _) if found == rows => {}
+            (found, _) => return Err(format!("{found} rows, {rows} were asked for")),
+        }
+        let array = description.array(from)?;
+        Ok(Self { shape: array.shape().to_vec(), numbers: array.iter().copied().collect() })
+    }
+}
+
 /// Writes an array of any number of axes (draws, densities) as a `.npy` file of `f64`.
 ///
 /// # Errors

@@ -2,6 +2,8 @@
 
 mod dataset;
 mod density;
+#[cfg(feature = "external")]
+mod external;
 mod npe;
 mod posterior;
 pub mod prior;
@@ -16,6 +18,8 @@ mod unnormalised;
 
 pub use dataset::{Dataset, DatasetOptions, Holdout, NonFinite};
 pub use density::Learned;
+#[cfg(feature = "external")]
+pub use external::{Exchange, External, ExternalRun, Failure};
 pub use npe::Npe;
 pub use posterior::Posterior;
 pub use prior::Prior;
