@@ -24,6 +24,10 @@ zoo *ARGS:
 kernels:
     python3 kernels/compile.py
 
+# The CUDA tests on the machine's own GPU instead of the simulated driver.
+gpu:
+    RETRODICT_GPU=1 cargo test --features cuda --test cuda
+
 # Criterion benches; run them on a quiet machine.
 bench:
     cargo bench --bench training_step

@@ -15,7 +15,7 @@ import venv
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 TOOLS = ROOT / "target" / "cuda-tools"
 WHEELS = ["nvidia-cuda-nvrtc-cu12==12.0.140", "nvidia-cuda-nvcc-cu12==12.9.86"]
-FOLDERS = [ROOT / "kernels", ROOT / "cusim" / "tests" / "kernels"]
+KERNELS, TEST_KERNELS = ROOT / "kernels", ROOT / "cusim" / "tests" / "kernels"
 # Products and sums are not contracted: a fused multiply-add stands where the source says so, as in the Rust code.
 OPTIONS = ["--gpu-architecture=compute_75", "--fmad=false", "-lineinfo", f"--include-path={ROOT / 'kernels'}"]
 CARDS = ["sm_75", "sm_80", "sm_90", "sm_100"]
@@ -30,12 +30,21 @@ def tool(pattern):
     return next(TOOLS.glob(f"lib/python*/site-packages/nvidia/{pattern}"))
 
 
-def ptx(nvrtc, source):
+def targets():
+    """(source, PTX, options): the kernels once for each precision, those of the simulator's tests once."""
+    for source in sorted(KERNELS.glob("*.cu")):
+        yield source, KERNELS / "f32" / f"{source.stem}.ptx", []
+        yield source, KERNELS / "f64" / f"{source.stem}.ptx", ["-DDOUBLE"]
+    for source in sorted(TEST_KERNELS.glob("*.cu")):
+        yield source, source.with_suffix(".ptx"), []
+
+
+def ptx(nvrtc, source, options):
     """The PTX of one source file."""
     program, size = ctypes.c_void_p(), ctypes.c_size_t()
     name = source.name.encode()
     nvrtc.nvrtcCreateProgram(ctypes.byref(program), source.read_bytes(), name, 0, None, None)
-    options = [option.encode() for option in OPTIONS]
+    options = [option.encode() for option in OPTIONS + options]
     failed = nvrtc.nvrtcCompileProgram(program, len(options), (ctypes.c_char_p * len(options))(*options))
     part = "ProgramLog" if failed else "PTX"
     getattr(nvrtc, f"nvrtcGet{part}Size")(program, ctypes.byref(size))
@@ -74,14 +83,15 @@ def main():
     check = sys.argv[1:] == ["--check"]
     nvrtc, ptxas = ctypes.CDLL(tool("cuda_nvrtc/lib/libnvrtc.so.12")), tool("cuda_nvcc/bin/ptxas")
     complaints = []
-    for source in sorted(file for folder in FOLDERS for file in folder.glob("*.cu")):
-        file, text = source.with_suffix(".ptx"), ptx(nvrtc, source)
+    for source, file, options in targets():
+        text = ptx(nvrtc, source, options)
         if not check:
+            file.parent.mkdir(exist_ok=True)
             file.write_text(text)
         elif not file.exists() or file.read_text() != text:
             complaints.append(f"{file.name} is not what {source.name} compiles to; run `just kernels`")
             continue
-        if source.parent == FOLDERS[0]:
+        if source.parent == KERNELS:
             complaints += assemble(ptxas, file)
     if complaints:
         sys.exit("\n".join(complaints))

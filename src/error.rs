@@ -75,6 +75,18 @@ pub enum Error {
         /// Of how many.
         steps: usize,
     },
+    /// There is no such device.
+    NoDevice {
+        /// What was looked for and what was found.
+        why: String,
+    },
+    /// A device failed.
+    Device {
+        /// What it was to do.
+        what: &'static str,
+        /// What its driver said.
+        why: String,
+    },
     /// A file could not be read, written or understood.
     File {
         /// The file.
@@ -128,6 +140,8 @@ impl fmt::Display for Error {
             Self::Training { epoch, why } => write!(f, "training, epoch {epoch}: {why}"),
             Self::Sampling { step, chain, why } => write!(f, "sampling, step {step}, chain {chain}: {why}"),
             Self::Cancelled { step, steps } => write!(f, "cancelled after {step} of {steps} steps"),
+            Self::NoDevice { why } => write!(f, "no device: {why}"),
+            Self::Device { what, why } => write!(f, "the device failed to {what}: {why}"),
             Self::File { path, why } => write!(f, "{}: {why}", path.display()),
         }
     }

@@ -3,7 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+#[cfg(feature = "cuda")]
+use crate::device::cuda::{Argument, Grid};
 use crate::error::Error;
+#[cfg(feature = "cuda")]
+use crate::op::cuda::{self, Kernels};
 use crate::op::{Backward, Forward, MAX_ARITY, Op};
 use crate::real::Real;
 use crate::rng::Distribution;
@@ -48,6 +52,26 @@ impl<T: Real> Op<T> for CopyOp {
     fn backward(&self, tile: &mut Backward<'_, T>) {
         let dy = &*tile.output_adjoints[0];
         tile.input_adjoints[0].zip(dy, dy, |dy, _| dy);
+    }
+
+    #[cfg(feature = "cuda")]
+    fn kernels(&self) -> Option<&dyn Kernels<T>> {
+        Some(self)
+    }
+}
+
+#[cfg(feature = "cuda")]
+impl<T: Real> Kernels<T> for CopyOp {
+    fn forward(&self, tile: &cuda::Forward<'_, T>) -> Result<(), Error> {
+        let n = tile.rows * tile.input_widths[0];
+        let y = cuda::Adjoint::Set(tile.outputs[0]).into();
+        tile.launch(("plan", "copy"), Grid::threads(n), &[tile.inputs[0].into(), y, Argument::size(n)])
+    }
+
+    fn backward(&self, tile: &cuda::Backward<'_, T>) -> Result<(), Error> {
+        let n = tile.rows * tile.input_widths[0];
+        let (dy, dx) = (tile.output_adjoints[0].into(), tile.input_adjoints[0].into());
+        tile.launch(("plan", "copy"), Grid::threads(n), &[dy, dx, Argument::size(n)])
     }
 }
 

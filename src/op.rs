@@ -1,5 +1,8 @@
 //! The contract of an operation: what a graph records and a plan replays.
 
+#[cfg(feature = "cuda")]
+pub mod cuda;
+
 use std::fmt::Debug;
 
 use crate::device::cpu::gemm::Scratch;
@@ -53,6 +56,12 @@ pub trait Op<T: Real>: Debug + Send + Sync {
     /// Vector-Jacobian product: adds to (or sets) the inputs' adjoints and adds to the parameters' gradients,
     /// given the outputs' adjoints.
     fn backward(&self, tile: &mut Backward<'_, T>);
+
+    /// The same on a CUDA device; `None` if it has no kernels, and compiling it for one is an error.
+    #[cfg(feature = "cuda")]
+    fn kernels(&self) -> Option<&dyn cuda::Kernels<T>> {
+        None
+    }
 }
 
 /// Which values an op's backward reads; a plan keeps them alive until then.

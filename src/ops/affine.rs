@@ -1,9 +1,13 @@
 //! $y_i = a x_i + b$ with fixed numbers $a, b$; $\bar x_i = a \bar y_i$.
 
+#[cfg(feature = "cuda")]
+use crate::device::cuda::{Argument, Grid};
 use crate::error::Error;
 use crate::graph::{Graph, Var};
 use crate::math::wide;
 use crate::op::{Backward, Forward, Op};
+#[cfg(feature = "cuda")]
+use crate::op::cuda::{self, Kernels};
 use crate::ops::Case;
 use crate::real::Real;
 
@@ -30,6 +34,28 @@ impl<T: Real> Op<T> for Affine<T> {
     fn backward(&self, tile: &mut Backward<'_, T>) {
         let dy = &*tile.output_adjoints[0];
         tile.input_adjoints[0].zip(dy, dy, |dy, _| dy * self.scale);
+    }
+
+    #[cfg(feature = "cuda")]
+    fn kernels(&self) -> Option<&dyn Kernels<T>> {
+        Some(self)
+    }
+}
+
+#[cfg(feature = "cuda")]
+impl<T: Real> Kernels<T> for Affine<T> {
+    fn forward(&self, tile: &cuda::Forward<'_, T>) -> Result<(), Error> {
+        let n = tile.rows * tile.input_widths[0];
+        let [scale, shift] = [self.scale, self.shift].map(Argument::real);
+        let arguments = [tile.inputs[0].into(), tile.outputs[0].into(), scale, shift, Argument::size(n)];
+        tile.launch(("affine", "affine_forward"), Grid::threads(n), &arguments)
+    }
+
+    fn backward(&self, tile: &cuda::Backward<'_, T>) -> Result<(), Error> {
+        let n = tile.rows * tile.input_widths[0];
+        let (dy, dx) = (tile.output_adjoints[0].into(), tile.input_adjoints[0].into());
+        let arguments = [dy, dx, Argument::real(self.scale), Argument::size(n)];
+        tile.launch(("affine", "affine_backward"), Grid::threads(n), &arguments)
     }
 }
 

@@ -4,10 +4,14 @@
 //! $y = a + b$: $\bar a = \bar b = \bar y$; $y = a - b$: $\bar b = -\bar y$; $y = a b$: $\bar a = \bar y b$,
 //! $\bar b = \bar y a$. The adjoint of a spread column is the sum over the columns.
 
+#[cfg(feature = "cuda")]
+use crate::device::cuda::{Address, Argument, Grid};
 use crate::error::Error;
 use crate::graph::{Graph, Var};
 use crate::math::wide;
 use crate::op::{Adjoint, Backward, Forward, Op, Reads};
+#[cfg(feature = "cuda")]
+use crate::op::cuda::{self, Kernels};
 use crate::ops::Case;
 use crate::real::Real;
 
@@ -83,6 +87,38 @@ impl<T: Real> Op<T> for Arithmetic {
                 contribute(db, rows, dy, tile.inputs[0], |dy, a| dy * a);
             }
         }
+    }
+
+    #[cfg(feature = "cuda")]
+    fn kernels(&self) -> Option<&dyn Kernels<T>> {
+        Some(self)
+    }
+}
+
+#[cfg(feature = "cuda")]
+impl<T: Real> Kernels<T> for Arithmetic {
+    fn forward(&self, tile: &cuda::Forward<'_, T>) -> Result<(), Error> {
+        let [a_cols, b_cols] = [tile.input_widths[0], tile.input_widths[1]];
+        let (cols, operation) = (a_cols.max(b_cols), Argument::int(*self as usize));
+        let n = tile.rows * cols;
+        let [cols, a_cols, b_cols] = [cols, a_cols, b_cols].map(Argument::int);
+        let (a, b, y) = (tile.inputs[0].into(), tile.inputs[1].into(), tile.outputs[0].into());
+        let arguments = [a, b, y, operation, cols, a_cols, b_cols, Argument::size(n)];
+        tile.launch(("arithmetic", "arithmetic_forward"), Grid::threads(n), &arguments)
+    }
+
+    fn backward(&self, tile: &cuda::Backward<'_, T>) -> Result<(), Error> {
+        let cols = tile.input_widths[0].max(tile.input_widths[1]);
+        for (i, &to) in tile.input_adjoints.iter().enumerate().filter(|(_, to)| !to.is_skipped()) {
+            let (width, other_width) = (tile.input_widths[i], tile.input_widths[1 - i]);
+            let other = if matches!(self, Self::Mul) { tile.inputs[1 - i] } else { Address::NONE };
+            let sign = if i == 1 && matches!(self, Self::Sub) { -T::ONE } else { T::ONE };
+            let (n, shape) = (tile.rows * width, [cols, width, other_width].map(Argument::int));
+            let (dy, other, sign) = (tile.output_adjoints[0].into(), other.into(), Argument::real(sign));
+            let arguments = [dy, other, to.into(), sign, shape[0], shape[1], shape[2], Argument::size(n)];
+            tile.launch(("arithmetic", "arithmetic_backward"), Grid::threads(n), &arguments)?;
+        }
+        Ok(())
     }
 }
 

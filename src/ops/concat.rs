@@ -2,9 +2,13 @@
 //!
 //! A linear map of a concatenation does not need it: [`Graph::linear`] takes several inputs.
 
+#[cfg(feature = "cuda")]
+use crate::device::cuda::{Argument, Grid};
 use crate::error::Error;
 use crate::graph::{Graph, Var};
 use crate::op::{Adjoint, Backward, Forward, Op};
+#[cfg(feature = "cuda")]
+use crate::op::cuda::{self, Kernels};
 use crate::ops::Case;
 use crate::real::Real;
 
@@ -47,6 +51,39 @@ impl<T: Real> Op<T> for Concat {
             }
             start += width;
         }
+    }
+
+    #[cfg(feature = "cuda")]
+    fn kernels(&self) -> Option<&dyn Kernels<T>> {
+        Some(self)
+    }
+}
+
+#[cfg(feature = "cuda")]
+impl<T: Real> Kernels<T> for Concat {
+    fn forward(&self, tile: &cuda::Forward<'_, T>) -> Result<(), Error> {
+        let (cols, mut start) = (tile.input_widths.iter().sum(), 0);
+        for (&x, &width) in tile.inputs.iter().zip(tile.input_widths) {
+            let (n, shape) = (tile.rows * width, [width, start, cols].map(Argument::int));
+            let arguments = [x.into(), tile.outputs[0].into(), shape[0], shape[1], shape[2], Argument::size(n)];
+            tile.launch(("concat", "concat_forward"), Grid::threads(n), &arguments)?;
+            start += width;
+        }
+        Ok(())
+    }
+
+    fn backward(&self, tile: &cuda::Backward<'_, T>) -> Result<(), Error> {
+        let (cols, mut start) = (tile.input_widths.iter().sum(), 0);
+        for (&dx, &width) in tile.input_adjoints.iter().zip(tile.input_widths) {
+            let (n, shape) = (tile.rows * width, [width, start, cols].map(Argument::int));
+            let dy = tile.output_adjoints[0].into();
+            let arguments = [dy, dx.into(), shape[0], shape[1], shape[2], Argument::size(n)];
+            if !dx.is_skipped() {
+                tile.launch(("concat", "concat_backward"), Grid::threads(n), &arguments)?;
+            }
+            start += width;
+        }
+        Ok(())
     }
 }
 

@@ -1,8 +1,12 @@
 //! A fixed number in every row and column; nothing flows back.
 
+#[cfg(feature = "cuda")]
+use crate::device::cuda::{Argument, Grid};
 use crate::error::Error;
 use crate::graph::{Graph, Var};
 use crate::op::{Backward, Forward, Op};
+#[cfg(feature = "cuda")]
+use crate::op::cuda::{self, Kernels};
 use crate::ops::Case;
 use crate::real::Real;
 
@@ -26,6 +30,24 @@ impl<T: Real> Op<T> for Constant<T> {
     }
 
     fn backward(&self, _: &mut Backward<'_, T>) {}
+
+    #[cfg(feature = "cuda")]
+    fn kernels(&self) -> Option<&dyn Kernels<T>> {
+        Some(self)
+    }
+}
+
+#[cfg(feature = "cuda")]
+impl<T: Real> Kernels<T> for Constant<T> {
+    fn forward(&self, tile: &cuda::Forward<'_, T>) -> Result<(), Error> {
+        let n = tile.rows * self.cols;
+        let arguments = [tile.outputs[0].into(), Argument::real(self.value), Argument::size(n)];
+        tile.launch(("constant", "constant_forward"), Grid::threads(n), &arguments)
+    }
+
+    fn backward(&self, _: &cuda::Backward<'_, T>) -> Result<(), Error> {
+        Ok(())
+    }
 }
 
 impl<T: Real> Graph<T> {

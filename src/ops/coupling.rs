@@ -8,10 +8,14 @@
 //! $$ y_b = (x_b - t) e^{-s}, \qquad l' = l - \textstyle\sum s, $$
 //! $$ \bar x_b = \bar y_b e^{-s}, \quad \bar s = -\bar y_b y_b - \bar l', \quad \bar t = -\bar y_b e^{-s}. $$
 
+#[cfg(feature = "cuda")]
+use crate::device::cuda::{Argument, Grid};
 use crate::error::Error;
 use crate::graph::{Graph, Var};
 use crate::math::{self, wide};
 use crate::op::{Backward, Forward, Op, Reads};
+#[cfg(feature = "cuda")]
+use crate::op::cuda::{self, Kernels};
 use crate::ops::Case;
 use crate::real::Real;
 
@@ -141,6 +145,40 @@ impl<T: Real> Op<T> for Coupling<T> {
             }
         }
         dx.zip(dy, dy, |dy, _| dy);
+    }
+
+    #[cfg(feature = "cuda")]
+    fn kernels(&self) -> Option<&dyn Kernels<T>> {
+        Some(self)
+    }
+}
+
+#[cfg(feature = "cuda")]
+impl<T: Real> Kernels<T> for Coupling<T> {
+    /// The number of each column among the transformed ones, or -1.
+    fn table(&self, inputs: &[usize]) -> Vec<u32> {
+        let number = |c| self.columns.iter().position(|&column| column == c);
+        (0..inputs[0]).map(|c| number(c).map_or(u32::MAX, |j| j as u32)).collect()
+    }
+
+    fn forward(&self, tile: &cuda::Forward<'_, T>) -> Result<(), Error> {
+        let [b, width] = [self.columns.len(), tile.input_widths[0]].map(Argument::int);
+        let [x, raw, ln_det] = [0, 1, 2].map(|i| tile.inputs[i].into());
+        let (y, new_ln_det, clamp) = (tile.outputs[0].into(), tile.outputs[1].into(), Argument::real(self.signed_clamp()));
+        let (saved, place, rows) = (tile.saved.into(), tile.table.into(), Argument::size(tile.rows));
+        let arguments = [x, raw, ln_det, y, new_ln_det, saved, place, clamp, b, width, rows];
+        tile.launch(("coupling", "coupling_forward"), Grid::warps(tile.rows), &arguments)
+    }
+
+    fn backward(&self, tile: &cuda::Backward<'_, T>) -> Result<(), Error> {
+        let inverse = self.direction == Direction::Inverse;
+        let values = if inverse { tile.outputs[0] } else { tile.inputs[0] };
+        let [inverse, b, width] = [usize::from(inverse), self.columns.len(), tile.input_widths[0]].map(Argument::int);
+        let [dx, draw, dl_in] = [0, 1, 2].map(|i| tile.input_adjoints[i].into());
+        let (dy, dl) = (tile.output_adjoints[0].into(), tile.output_adjoints[1].into());
+        let (saved, place, rows) = (tile.saved.into(), tile.table.into(), Argument::size(tile.rows));
+        let arguments = [dy, dl, values.into(), saved, place, dx, draw, dl_in, inverse, b, width, rows];
+        tile.launch(("coupling", "coupling_backward"), Grid::warps(tile.rows), &arguments)
     }
 }
 

@@ -3,10 +3,14 @@
 //! The forward leaves $f'(x)$ in `saved`, where it costs least (an exponential serves both); the backward of any
 //! function, alone or as the epilogue of [`super::linear`], is then one product.
 
+#[cfg(feature = "cuda")]
+use crate::device::cuda::{Address, Argument, Grid};
 use crate::error::Error;
 use crate::graph::{Graph, Var};
 use crate::math::{self, wide};
 use crate::op::{Backward, Forward, Op};
+#[cfg(feature = "cuda")]
+use crate::op::cuda::{self, Kernels};
 use crate::ops::{Case, Domain};
 use crate::real::Real;
 
@@ -121,6 +125,29 @@ impl<T: Real> Op<T> for Elementwise {
 
     fn backward(&self, tile: &mut Backward<'_, T>) {
         tile.input_adjoints[0].zip(tile.output_adjoints[0], tile.saved, |dy, slope| dy * slope);
+    }
+
+    #[cfg(feature = "cuda")]
+    fn kernels(&self) -> Option<&dyn Kernels<T>> {
+        Some(self)
+    }
+}
+
+#[cfg(feature = "cuda")]
+impl<T: Real> Kernels<T> for Elementwise {
+    fn forward(&self, tile: &cuda::Forward<'_, T>) -> Result<(), Error> {
+        let n = tile.rows * tile.input_widths[0];
+        let slope = if tile.keep { tile.saved } else { Address::NONE };
+        let (f, n_argument) = (Argument::int(self.0 as usize), Argument::size(n));
+        let arguments = [tile.inputs[0].into(), tile.outputs[0].into(), slope.into(), f, n_argument];
+        tile.launch(("elementwise", "elementwise_forward"), Grid::threads(n), &arguments)
+    }
+
+    fn backward(&self, tile: &cuda::Backward<'_, T>) -> Result<(), Error> {
+        let n = tile.rows * tile.input_widths[0];
+        let (dy, dx) = (tile.output_adjoints[0].into(), tile.input_adjoints[0].into());
+        let arguments = [dy, tile.saved.into(), dx, Argument::size(n)];
+        tile.launch(("elementwise", "elementwise_backward"), Grid::threads(n), &arguments)
     }
 }
 

@@ -6,14 +6,22 @@
 //! of $W$ that meet $x_k$. An input that needs no gradient (data, context) then costs none.
 
 use crate::device::cpu::gemm::{Mat, Start, gemm};
+#[cfg(feature = "cuda")]
+use crate::device::cuda::{Address, Argument, Grid};
 use crate::error::Error;
 use crate::graph::{Graph, Var};
 use crate::math::wide;
 use crate::op::{Adjoint, Backward, Forward, Op, Reads};
+#[cfg(feature = "cuda")]
+use crate::op::cuda::{self, Kernels};
 use crate::ops::elementwise::Activation;
 use crate::ops::Case;
 use crate::real::Real;
 use crate::store::Param;
+
+/// Rows and columns of the result that a block of threads computes, as in `kernels/linear.cu`.
+#[cfg(feature = "cuda")]
+const TILE: usize = 64;
 
 #[derive(Debug)]
 struct Linear {
@@ -101,6 +109,58 @@ impl<T: Real> Op<T> for Linear {
         if let Some(db) = self.bias.and_then(|b| tile.gradient.of(b)) {
             wide(#[inline(always)] || g.chunks_exact(cols).for_each(|g| db.iter_mut().zip(g).for_each(|(db, &g)| *db += g)));
         }
+    }
+
+    #[cfg(feature = "cuda")]
+    fn kernels(&self) -> Option<&dyn Kernels<T>> {
+        Some(self)
+    }
+}
+
+#[cfg(feature = "cuda")]
+impl<T: Real> Kernels<T> for Linear {
+    /// One product for each input; the last applies the activation.
+    fn forward(&self, tile: &cuda::Forward<'_, T>) -> Result<(), Error> {
+        let (cols, last) = (self.weight.cols(), tile.inputs.len() - 1);
+        let weight = tile.params.at(self.weight.range().start);
+        let bias = self.bias.map_or(Address::NONE, |b| tile.params.at(b.range().start));
+        let mut start = 0;
+        for (i, (&x, &width)) in tile.inputs.iter().zip(tile.input_widths).enumerate() {
+            let f = if i == last { self.activation } else { Activation::Identity };
+            let slope = if f != Activation::Identity && tile.keep { tile.saved } else { Address::NONE };
+            let [add, f, rows, columns, depth] = [usize::from(i > 0), f as usize, tile.rows, cols, width].map(Argument::int);
+            let (x, w, y) = (x.into(), weight.at(start * cols).into(), tile.outputs[0].into());
+            let arguments = [x, w, bias.into(), y, slope.into(), add, f, rows, columns, depth];
+            tile.launch(("linear", "linear_forward"), Grid::tiles(tile.rows, cols, TILE), &arguments)?;
+            start += width;
+        }
+        Ok(())
+    }
+
+    fn backward(&self, tile: &cuda::Backward<'_, T>) -> Result<(), Error> {
+        let (rows, cols, g) = (tile.rows, self.weight.cols(), tile.output_adjoints[0]);
+        if self.activation != Activation::Identity {
+            let n = rows * cols;
+            let arguments = [g.into(), tile.saved.into(), Argument::size(n)];
+            tile.launch(("linear", "linear_through_activation"), Grid::threads(n), &arguments)?;
+        }
+        let weight = tile.params.at(self.weight.range().start);
+        let mut start = 0;
+        for ((&x, &width), &dx) in tile.inputs.iter().zip(tile.input_widths).zip(tile.input_adjoints) {
+            let shape = [rows, cols, width].map(Argument::int);
+            if !dx.is_skipped() {
+                let arguments = [g.into(), weight.at(start * cols).into(), dx.into(), shape[0], shape[1], shape[2]];
+                tile.launch(("linear", "linear_input_adjoint"), Grid::tiles(rows, width, TILE), &arguments)?;
+            }
+            if let Some(dw) = tile.gradient.of(self.weight) {
+                let arguments = [x.into(), g.into(), dw.at(start * cols).into(), shape[0], shape[1], shape[2]];
+                tile.launch(("linear", "linear_weight_gradient"), Grid::tiles(width, cols, TILE), &arguments)?;
+            }
+            start += width;
+        }
+        let Some(db) = self.bias.and_then(|b| tile.gradient.of(b)) else { return Ok(()) };
+        let arguments = [g.into(), db.into(), Argument::int(rows), Argument::int(cols)];
+        tile.launch(("linear", "linear_bias_gradient"), Grid::blocks(cols.div_ceil(32), 256), &arguments)
     }
 }
 

@@ -1,8 +1,12 @@
 //! Log-density of the standard normal, $l = -\tfrac12 |z|^2 - \tfrac d2 \ln 2\pi$; $\bar z = -\bar l\, z$.
 
+#[cfg(feature = "cuda")]
+use crate::device::cuda::{Argument, Grid};
 use crate::error::Error;
 use crate::graph::{Graph, Var};
 use crate::op::{Backward, Forward, Op, Reads};
+#[cfg(feature = "cuda")]
+use crate::op::cuda::{self, Kernels};
 use crate::ops::Case;
 use crate::real::Real;
 
@@ -39,6 +43,29 @@ impl<T: Real> Op<T> for NormalLogDensity {
             let row = i * cols..(i + 1) * cols;
             dz[row.clone()].iter_mut().zip(&z[row]).for_each(|(dz, &z)| *dz -= dl * z);
         }
+    }
+
+    #[cfg(feature = "cuda")]
+    fn kernels(&self) -> Option<&dyn Kernels<T>> {
+        Some(self)
+    }
+}
+
+#[cfg(feature = "cuda")]
+impl<T: Real> Kernels<T> for NormalLogDensity {
+    fn forward(&self, tile: &cuda::Forward<'_, T>) -> Result<(), Error> {
+        let cols = tile.input_widths[0];
+        let norm = Argument::real(T::from_f64(0.5 * cols as f64 * std::f64::consts::TAU.ln()));
+        let (cols, rows) = (Argument::int(cols), Argument::size(tile.rows));
+        let arguments = [tile.inputs[0].into(), tile.outputs[0].into(), norm, cols, rows];
+        tile.launch(("normal_log_density", "normal_log_density_forward"), Grid::warps(tile.rows), &arguments)
+    }
+
+    fn backward(&self, tile: &cuda::Backward<'_, T>) -> Result<(), Error> {
+        let cols = tile.input_widths[0];
+        let (dl, dz, n) = (tile.output_adjoints[0].into(), tile.input_adjoints[0].into(), tile.rows * cols);
+        let arguments = [dl, tile.inputs[0].into(), dz, Argument::int(cols), Argument::size(n)];
+        tile.launch(("normal_log_density", "normal_log_density_backward"), Grid::threads(n), &arguments)
     }
 }
 

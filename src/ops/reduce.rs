@@ -1,8 +1,12 @@
 //! Sum over the columns, $y = a \sum_i x_i$ with a fixed number $a$; $\bar x_i = a \bar y$.
 
+#[cfg(feature = "cuda")]
+use crate::device::cuda::{Argument, Grid};
 use crate::error::Error;
 use crate::graph::{Graph, Var};
 use crate::op::{Backward, Forward, Op};
+#[cfg(feature = "cuda")]
+use crate::op::cuda::{self, Kernels};
 use crate::ops::Case;
 use crate::real::Real;
 
@@ -33,6 +37,27 @@ impl<T: Real> Op<T> for SumCols<T> {
         for (dx, &dy) in dx.chunks_exact_mut(cols).zip(&*tile.output_adjoints[0]) {
             dx.iter_mut().for_each(|dx| *dx += self.scale * dy);
         }
+    }
+
+    #[cfg(feature = "cuda")]
+    fn kernels(&self) -> Option<&dyn Kernels<T>> {
+        Some(self)
+    }
+}
+
+#[cfg(feature = "cuda")]
+impl<T: Real> Kernels<T> for SumCols<T> {
+    fn forward(&self, tile: &cuda::Forward<'_, T>) -> Result<(), Error> {
+        let (scale, cols) = (Argument::real(self.scale), Argument::int(tile.input_widths[0]));
+        let arguments = [tile.inputs[0].into(), tile.outputs[0].into(), scale, cols, Argument::size(tile.rows)];
+        tile.launch(("reduce", "sum_cols_forward"), Grid::warps(tile.rows), &arguments)
+    }
+
+    fn backward(&self, tile: &cuda::Backward<'_, T>) -> Result<(), Error> {
+        let n = tile.rows * tile.input_widths[0];
+        let (scale, cols) = (Argument::real(self.scale), Argument::int(tile.input_widths[0]));
+        let (dy, dx) = (tile.output_adjoints[0].into(), tile.input_adjoints[0].into());
+        tile.launch(("reduce", "sum_cols_backward"), Grid::threads(n), &[dy, dx, scale, cols, Argument::size(n)])
     }
 }
 

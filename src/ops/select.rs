@@ -1,8 +1,12 @@
 //! Columns of a value, $y_j = x_{c_j}$; $\bar x_{c_j} \mathrel{+}= \bar y_j$.
 
+#[cfg(feature = "cuda")]
+use crate::device::cuda::{Argument, Grid};
 use crate::error::Error;
 use crate::graph::{Graph, Var};
 use crate::op::{Backward, Forward, Op};
+#[cfg(feature = "cuda")]
+use crate::op::cuda::{self, Kernels};
 use crate::ops::Case;
 use crate::real::Real;
 
@@ -42,6 +46,34 @@ impl<T: Real> Op<T> for Select {
         for (dx, dy) in dx.chunks_exact_mut(width).zip(rows) {
             dy.iter().zip(&self.columns).for_each(|(&dy, &c)| dx[c] += dy);
         }
+    }
+
+    #[cfg(feature = "cuda")]
+    fn kernels(&self) -> Option<&dyn Kernels<T>> {
+        Some(self)
+    }
+}
+
+#[cfg(feature = "cuda")]
+impl<T: Real> Kernels<T> for Select {
+    fn table(&self, _: &[usize]) -> Vec<u32> {
+        self.columns.iter().map(|&c| c as u32).collect()
+    }
+
+    fn forward(&self, tile: &cuda::Forward<'_, T>) -> Result<(), Error> {
+        let n = tile.rows * self.columns.len();
+        let [chosen, width] = [self.columns.len(), tile.input_widths[0]].map(Argument::int);
+        let (x, y) = (tile.inputs[0].into(), tile.outputs[0].into());
+        let arguments = [x, y, tile.table.into(), chosen, width, Argument::size(n)];
+        tile.launch(("select", "select_forward"), Grid::threads(n), &arguments)
+    }
+
+    fn backward(&self, tile: &cuda::Backward<'_, T>) -> Result<(), Error> {
+        let n = tile.rows * tile.input_widths[0];
+        let [chosen, width] = [self.columns.len(), tile.input_widths[0]].map(Argument::int);
+        let (dy, dx) = (tile.output_adjoints[0].into(), tile.input_adjoints[0].into());
+        let arguments = [dy, dx, tile.table.into(), chosen, width, Argument::size(n)];
+        tile.launch(("select", "select_backward"), Grid::threads(n), &arguments)
     }
 }
 

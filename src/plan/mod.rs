@@ -5,6 +5,8 @@
 //! alone, so results are the same bits whatever the number of threads.
 
 mod compile;
+#[cfg(feature = "cuda")]
+mod cuda;
 mod display;
 mod memory;
 mod nested;
@@ -162,6 +164,8 @@ pub struct Plan<T> {
     lanes: Vec<Lane<T>>,
     tile_sums: Vec<f64>,
     pool: Arc<Pool>,
+    #[cfg(feature = "cuda")]
+    on_device: Option<cuda::OnDevice<T>>,
 }
 
 /// A tile's workspace should about fit in the second-level cache of today's cores, 512 KiB to 2 MiB. A fixed number, not
@@ -184,11 +188,21 @@ impl<T: Real> Graph<T> {
     /// [`Error::Shape`] if a value is of another graph, or if a gradient is asked for on which no output depends.
     pub fn compile(&self, device: &Device, request: &Request) -> Result<Plan<T>, Error> {
         let program = compile(self, request)?;
+        #[cfg(feature = "cuda")]
+        let on_device = device.as_cuda().map(|cuda| cuda::OnDevice::new(cuda, &program)).transpose()?;
         let tile = tile_rows(size_of::<T>() * program.width);
         // Lanes that sum a gradient are part of the result; others only share the work.
         let lanes = if program.trained.is_empty() { device.pool().threads() } else { GRADIENT_LANES };
         let lanes = (0..lanes).map(|_| Lane::new(&program, tile)).collect();
-        Ok(Plan { program, tile, lanes, tile_sums: Vec::new(), pool: device.pool().clone() })
+        Ok(Plan {
+            program,
+            tile,
+            lanes,
+            tile_sums: Vec::new(),
+            pool: device.pool().clone(),
+            #[cfg(feature = "cuda")]
+            on_device,
+        })
     }
 }
 
@@ -241,7 +255,7 @@ impl<T: Real> Plan<T> {
         }
         check_length("gradient elements", self.program.trained.end, store.grads.len().min(self.program.trained.end))?;
         self.run(store.weights(Weights::Raw), batch, feeds, Some(Seed::Mean), &mut [], &mut [])?;
-        self.add_lanes(batch.rows, &mut store.grads[self.program.trained.clone()]);
+        self.add_lanes(batch.rows, &mut store.grads[self.program.trained.clone()])?;
         Ok(self.mean_of_first(batch.rows))
     }
 
@@ -271,8 +285,7 @@ impl<T: Real> Plan<T> {
         }
         check_length("parameter gradient elements", self.program.trained.len(), vjp.parameter_gradient.len())?;
         self.run(params, batch, feeds, Some(Seed::Given(vjp.seeds)), vjp.outputs, vjp.input_gradients)?;
-        self.add_lanes(rows, vjp.parameter_gradient);
-        Ok(())
+        self.add_lanes(rows, vjp.parameter_gradient)
     }
 
     fn check_outputs(&self, rows: usize, outputs: &[&mut [T]]) -> Result<(), Error> {
@@ -314,6 +327,11 @@ impl<T: Real> Plan<T> {
         let (outputs, input_gradients) = (&outputs[..output_count], &input_gradients[..gradient_count]);
         let call = Call { params, rows, feeds, noise, seed, outputs, input_gradients };
 
+        #[cfg(feature = "cuda")]
+        if let Some(on_device) = &mut self.on_device {
+            self.tile_sums = vec![on_device.run(program, &call)?];
+            return Ok(());
+        }
         let (tile, tiles, lanes) = (self.tile, self.tiles(rows), self.lanes.len());
         self.tile_sums.resize(tiles, 0.0);
         let sums = Disjoint::new(&mut self.tile_sums);
@@ -339,7 +357,11 @@ impl<T: Real> Plan<T> {
     }
 
     /// Adds up the lanes' gradients, in the order of the lanes.
-    fn add_lanes(&self, rows: usize, gradient: &mut [T]) {
+    fn add_lanes(&self, rows: usize, gradient: &mut [T]) -> Result<(), Error> {
+        #[cfg(feature = "cuda")]
+        if let Some(on_device) = &self.on_device {
+            return on_device.read_gradient(gradient);
+        }
         let used = &self.lanes[..self.lanes.len().min(self.tiles(rows))];
         let len = gradient.len();
         let gradient = Disjoint::new(gradient);
@@ -354,6 +376,7 @@ impl<T: Real> Plan<T> {
                 );
             }
         });
+        Ok(())
     }
 }
 

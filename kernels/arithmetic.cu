@@ -1,0 +1,29 @@
+// a + b, a - b, a b with a one-column operand spread over the columns, as src/ops/arithmetic.rs.
+#include "common.cuh"
+
+enum { ADD, SUB, MUL };
+
+// A thread has an element.
+KERNEL arithmetic_forward(
+    const real* a, const real* b, real* y, int operation, int cols, int a_cols, int b_cols, size_t n) {
+    size_t i = thread_index();
+    if (i >= n) return;
+    size_t row = i / cols, col = i % cols;
+    real p = a[row * a_cols + (a_cols == 1 ? 0 : col)], q = b[row * b_cols + (b_cols == 1 ? 0 : col)];
+    y[i] = operation == ADD ? p + q : operation == SUB ? p - q : p * q;
+}
+
+// The adjoint of one operand, dy times `sign` or times the other operand (if that is given).
+// A thread has an element of it, and adds up a row where that is one column of several.
+KERNEL arithmetic_backward(
+    const real* dy, const real* other, Adjoint to, real sign, int cols, int width, int other_cols, size_t n) {
+    size_t i = thread_index();
+    if (i >= n) return;
+    size_t row = i / width, first = width == 1 ? 0 : i % width, last = width == 1 ? cols : first + 1;
+    real sum = real(0);
+    for (size_t col = first; col < last; col++) {
+        real factor = other ? other[row * other_cols + (other_cols == 1 ? 0 : col)] : sign;
+        sum += dy[row * cols + col] * factor;
+    }
+    to.put(i, sum);
+}

@@ -1,0 +1,18 @@
+// log N(z; 0, I) of each row, as src/ops/normal_log_density.rs.
+#include "common.cuh"
+
+// A warp has a row.
+KERNEL normal_log_density_forward(const real* z, real* density, real norm, int cols, size_t rows) {
+    size_t row = warp_index();
+    if (row >= rows) return;
+    real sum = real(0);
+    for (int col = lane_index(); col < cols; col += WARP) sum += z[row * cols + col] * z[row * cols + col];
+    sum = warp_sum(sum);
+    if (lane_index() == 0) density[row] = real(-0.5) * sum - norm;
+}
+
+// A thread has an element.
+KERNEL normal_log_density_backward(const real* dl, const real* z, Adjoint dz, int cols, size_t n) {
+    size_t i = thread_index();
+    if (i < n) dz.put(i, -(dl[i / cols] * z[i]));
+}

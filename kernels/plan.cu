@@ -1,0 +1,45 @@
+// What a plan does around its ops.
+#include "philox.cuh"
+
+// to = from, or to += from. A thread has an element.
+KERNEL copy(const real* from, Adjoint to, size_t n) {
+    size_t i = thread_index();
+    if (i < n) to.put(i, from[i]);
+}
+
+// All elements the same. A thread has an element.
+KERNEL fill(Adjoint to, real value, size_t n) {
+    size_t i = thread_index();
+    if (i < n) to.put(i, value);
+}
+
+// The sum in double precision. One block.
+KERNEL __launch_bounds__(1024) total(const real* x, double* sum, size_t n) {
+    __shared__ double parts[WARP];
+    double value = 0;
+    for (size_t i = threadIdx.x; i < n; i += blockDim.x) value += x[i];
+    value = block_sum(value, parts);
+    if (threadIdx.x == 0) *sum = value;
+}
+
+// The noise of src/rng.rs for the rows of a batch. `control` is: rows in a group, first row, step, then the seed of each
+// group. A thread has a Philox block, four columns of a row.
+KERNEL noise(real* out, const unsigned long long* control, unsigned id, int uniform, int cols, size_t rows) {
+    size_t blocks = (cols + 3) / 4, at = thread_index();
+    if (at >= rows * blocks) return;
+    size_t row = at / blocks, block = at % blocks;
+    unsigned long long group = control[0], global = control[1] + row, seed = control[3 + global / group];
+    uint4 counter = make_uint4((unsigned)(global % group), (unsigned)block, (unsigned)control[2], id);
+    uint4 words = philox(counter, make_uint2((unsigned)seed, (unsigned)(seed >> 32)));
+    real values[4];
+    if (uniform) {
+        values[0] = open_unit(words.x), values[1] = open_unit(words.y);
+        values[2] = open_unit(words.z), values[3] = open_unit(words.w);
+    } else {
+        box_muller(words.x, words.y, values[0], values[1]);
+        box_muller(words.z, words.w, values[2], values[3]);
+    }
+#pragma unroll
+    for (int j = 0; j < 4; j++)
+        if (4 * block + j < cols) out[row * cols + 4 * block + j] = values[j];
+}

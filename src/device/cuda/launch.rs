@@ -1,0 +1,91 @@
+//! Launching a kernel.
+
+use std::ffi::c_void;
+
+use cudarc::driver::result;
+
+use super::memory::Address;
+use super::{Cuda, failed};
+use crate::error::Error;
+use crate::real::Real;
+
+/// Threads of a block, where a kernel does not say how many it has.
+const THREADS: usize = 256;
+
+/// Lanes of a warp.
+const WARP: usize = 32;
+
+/// The blocks of a launch, and their threads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Grid {
+    blocks: (u32, u32),
+    threads: u32,
+}
+
+impl Grid {
+    /// A thread for each of `n` elements.
+    pub fn threads(n: usize) -> Self {
+        Self::blocks(n.div_ceil(THREADS), THREADS)
+    }
+
+    /// A warp for each of `n` rows.
+    pub fn warps(n: usize) -> Self {
+        Self::blocks(n.div_ceil(THREADS / WARP), THREADS)
+    }
+
+    /// So many blocks of so many threads.
+    pub fn blocks(blocks: usize, threads: usize) -> Self {
+        Self { blocks: (blocks as u32, 1), threads: threads as u32 }
+    }
+
+    /// A block of 256 threads for each tile of `size x size` of a `[rows x cols]` matrix.
+    pub fn tiles(rows: usize, cols: usize, size: usize) -> Self {
+        Self { blocks: (cols.div_ceil(size) as u32, rows.div_ceil(size) as u32), threads: THREADS as u32 }
+    }
+}
+
+/// An argument of a kernel, by its bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Argument(pub(crate) [u64; 2]);
+
+impl Argument {
+    /// A number of the precision in which the kernel works.
+    pub fn real<T: Real>(value: T) -> Self {
+        let value = value.to_f64();
+        let single = T::SIGNIFICAND_BITS == f32::SIGNIFICAND_BITS;
+        Self([if single { u64::from((value as f32).to_bits()) } else { value.to_bits() }, 0])
+    }
+
+    /// An `int`.
+    pub fn int(value: usize) -> Self {
+        Self([value as u64, 0])
+    }
+
+    /// A `size_t`.
+    pub fn size(value: usize) -> Self {
+        Self([value as u64, 0])
+    }
+}
+
+impl<T> From<Address<T>> for Argument {
+    fn from(address: Address<T>) -> Self {
+        Self([address.raw(), 0])
+    }
+}
+
+impl Cuda {
+    /// Launches a kernel of a file in the precision of `T`.
+    pub fn launch<T: Real>(
+        &self,
+        (file, kernel): (&'static str, &'static str),
+        grid: Grid,
+        arguments: &[Argument],
+    ) -> Result<(), Error> {
+        let (function, stream) = (self.function(file, T::SIGNIFICAND_BITS, kernel)?, self.stream()?);
+        let mut pointers: Vec<*mut c_void> = arguments.iter().map(|a| (&raw const a.0).cast_mut().cast()).collect();
+        let (blocks, threads) = ((grid.blocks.0, grid.blocks.1, 1), (grid.threads, 1, 1));
+        // SAFETY: the arguments are those that the kernel declares (each is at most 16 bytes, which an `Argument` has),
+        // and its memory is that of buffers that the caller keeps.
+        unsafe { result::launch_kernel(function, blocks, threads, 0, stream, &mut pointers) }.map_err(failed(kernel))
+    }
+}

@@ -1,0 +1,128 @@
+//! The contract of an operation on a CUDA device: the same tile as on the processor, by addresses.
+
+use crate::device::cuda::{Address, Argument, Cuda, Grid};
+use crate::error::Error;
+use crate::real::Real;
+use crate::store::Param;
+
+/// An operation's kernels. `table` is what they need to know of the op, `[u32]`, beside what they take as arguments.
+pub trait Kernels<T: Real> {
+    /// Numbers that lie in device memory as long as the plan does, for inputs of these widths.
+    fn table(&self, inputs: &[usize]) -> Vec<u32> {
+        let _ = inputs;
+        Vec::new()
+    }
+
+    /// As [`Op::forward`](super::Op::forward).
+    ///
+    /// # Errors
+    /// [`Error::Device`] if the driver refuses a launch.
+    fn forward(&self, tile: &Forward<'_, T>) -> Result<(), Error>;
+
+    /// As [`Op::backward`](super::Op::backward).
+    ///
+    /// # Errors
+    /// As [`Kernels::forward`].
+    fn backward(&self, tile: &Backward<'_, T>) -> Result<(), Error>;
+}
+
+/// A forward pass over all rows of a batch: the fields of [`super::Forward`].
+#[derive(Debug)]
+#[allow(missing_docs)] // as there
+pub struct Forward<'a, T> {
+    pub rows: usize,
+    pub keep: bool,
+    pub params: Address<T>,
+    pub input_widths: &'a [usize],
+    pub inputs: &'a [Address<T>],
+    pub outputs: &'a [Address<T>],
+    pub saved: Address<T>,
+    pub table: Address<u32>,
+    pub(crate) cuda: &'a Cuda,
+}
+
+/// A backward pass over all rows of a batch: the fields of [`super::Backward`].
+#[derive(Debug)]
+#[allow(missing_docs)] // as there
+pub struct Backward<'a, T> {
+    pub rows: usize,
+    pub params: Address<T>,
+    pub input_widths: &'a [usize],
+    pub inputs: &'a [Address<T>],
+    pub outputs: &'a [Address<T>],
+    pub output_adjoints: &'a [Address<T>],
+    pub input_adjoints: &'a [Adjoint<T>],
+    pub gradient: Gradient<T>,
+    pub saved: Address<T>,
+    pub table: Address<u32>,
+    pub(crate) cuda: &'a Cuda,
+}
+
+/// A kernel: its file in `kernels/`, and its name.
+pub type Kernel = (&'static str, &'static str);
+
+impl<T: Real> Forward<'_, T> {
+    /// Launches a kernel.
+    ///
+    /// # Errors
+    /// [`Error::Device`] if the driver refuses.
+    pub fn launch(&self, kernel: Kernel, grid: Grid, arguments: &[Argument]) -> Result<(), Error> {
+        self.cuda.launch::<T>(kernel, grid, arguments)
+    }
+}
+
+impl<T: Real> Backward<'_, T> {
+    /// Launches a kernel.
+    ///
+    /// # Errors
+    /// [`Error::Device`] if the driver refuses.
+    pub fn launch(&self, kernel: Kernel, grid: Grid, arguments: &[Argument]) -> Result<(), Error> {
+        self.cuda.launch::<T>(kernel, grid, arguments)
+    }
+}
+
+/// Where an input's adjoint goes, as [`super::Adjoint`]; kernels take it as one argument.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Adjoint<T> {
+    /// Nobody needs it.
+    Skip,
+    /// First contribution: overwrite.
+    Set(Address<T>),
+    /// Later contribution: add.
+    Add(Address<T>),
+}
+
+impl<T: Real> Adjoint<T> {
+    /// Whether nobody needs it.
+    pub fn is_skipped(&self) -> bool {
+        matches!(self, Self::Skip)
+    }
+}
+
+impl<T> From<Adjoint<T>> for Argument {
+    fn from(adjoint: Adjoint<T>) -> Self {
+        let (address, add) = match adjoint {
+            Adjoint::Skip => (Address::NONE, 0),
+            Adjoint::Set(address) => (address, 0),
+            Adjoint::Add(address) => (address, 1),
+        };
+        Self([Self::from(address).0[0], add])
+    }
+}
+
+/// The part of the flat gradient that a plan trains.
+#[derive(Clone, Copy, Debug)]
+pub struct Gradient<T> {
+    pub(crate) start: usize,
+    pub(crate) len: usize,
+    pub(crate) address: Address<T>,
+}
+
+impl<T> Gradient<T> {
+    /// The gradient of one parameter, to be added to; `None` if this plan does not train it.
+    pub fn of(&self, param: Param) -> Option<Address<T>> {
+        let range = param.range();
+        let start = range.start.checked_sub(self.start)?;
+        (start + range.len() <= self.len).then(|| self.address.at(start))
+    }
+}
