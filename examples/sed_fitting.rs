@@ -26,6 +26,7 @@ use retrodict::optim::{Adam, Schedule};
 use retrodict::rng::Philox;
 use retrodict::sbi::{DatasetOptions, Holdout, Simulations};
 use retrodict::train::{Epoch, History, Training};
+use retrodict::validate::{SimulatedCloud, Verdict};
 use retrodict::{Dataset, Device, Npe, Posterior, Validation, simulate_joint};
 
 use catalogue::{BANDS, Bank, Galaxies, Photometry};
@@ -60,6 +61,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let simulations = simulate(&device, &forward, bank.len() - HELD_OUT, scale.observations)?;
     let (posterior, history) = train(&device, &simulations, scale.epochs)?;
+    unlike_simulations(&device, &simulations, &forward, &galaxies)?;
     let draws = infer(&posterior, &forward, &galaxies, scale.draws)?;
     show::table(&out.join("galaxies.csv"), posterior.support().names(), &galaxies, draws.view())?;
 
@@ -128,6 +130,27 @@ fn train(device: &Device, simulations: &Simulations, epochs: usize) -> Result<(P
 fn features<'a>(forward: &Forward<'_>, galaxies: impl Iterator<Item = &'a Photometry>) -> Array2<f64> {
     let rows: Vec<[f64; FEATURES]> = galaxies.map(|g| forward.features(g)).collect();
     Array2::from(rows)
+}
+
+/// Says of which real galaxies a posterior would mean nothing, because nothing like them was simulated.
+fn unlike_simulations(
+    device: &Device,
+    simulations: &Simulations,
+    forward: &Forward<'_>,
+    galaxies: &Galaxies,
+) -> Result<(), retrodict::Error> {
+    let cloud = SimulatedCloud::new(device, simulations.x.view(), 7)?;
+    let mut counts = [0; 3];
+    for (id, x) in galaxies.id.iter().zip(features(forward, galaxies.photometry.iter()).rows()) {
+        let check = cloud.check(x)?;
+        counts[check.verdict() as usize] += 1;
+        for finding in check.findings().iter().filter(|finding| finding.verdict == Verdict::Wrong).take(1) {
+            println!("galaxy {id}: {finding}");
+        }
+    }
+    let [sound, doubtful, wrong] = counts;
+    println!("real galaxies among the simulations: {sound} look like one, {doubtful} are doubtful, {wrong} do not");
+    Ok(())
 }
 
 /// The posteriors of all real galaxies, in one call.

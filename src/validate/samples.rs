@@ -66,6 +66,13 @@ impl Pooled {
         distance2(self.row(i), self.row(j))
     }
 
+    /// Root mean square standard deviation of the columns.
+    pub fn deviation(&self) -> f64 {
+        let column = |j: usize| self.table.iter().skip(j).step_by(self.columns).copied().collect::<Vec<_>>();
+        let variances = (0..self.columns).map(|j| bootstrap::deviation(&column(j)).powi(2));
+        (variances.sum::<f64>() / self.columns as f64).sqrt()
+    }
+
     /// The statistic for random exchanges of rows between the samples: it is given which row takes which place.
     pub fn exchanged(
         &self,
@@ -144,6 +151,7 @@ mod tests {
         let pooled = Pooled::new(a.view(), b.view());
         assert_eq!((pooled.rows(), pooled.first, pooled.row(3)), (5, 3, &[7.0, 8.0][..]));
         assert_eq!(pooled.distance2(0, 4), 128.0);
+        assert!((pooled.deviation() - 10_f64.sqrt()).abs() < 1e-12); // of 1, 3, 5, 7, 9
         let thinned = pooled.thinned(1, 3);
         assert_eq!((thinned.rows(), thinned.first), (2, 1));
         assert!(thinned.row(0)[0] < 6.0 && thinned.row(1)[0] > 6.0);

@@ -68,6 +68,9 @@ pub struct TestDensities {
 impl Validation {
     /// Draws once from the posterior of each row of `x` and compares the draws with the row of `theta` behind it.
     ///
+    /// Memory does not grow with the number of draws. Nor do the tests depend on it: they are exact for any, so that a few
+    /// dozen draws do where a density is costly.
+    ///
     /// # Errors
     /// [`Error::Length`] for tables that do not fit, no row, or no draw; [`Error::NonFinite`] for numbers that are
     /// not finite; [`Error::Cancelled`] if the posterior's switch was set.
@@ -168,7 +171,8 @@ impl Validation {
         calibration::findings(self)
     }
 
-    /// The worst of all verdicts.
+    /// The worst of all verdicts. Each of about ten diagnostics finds a right posterior doubtful once in a hundred times, so
+    /// something is doubtful in about one of ten right ones; something is wrong in hardly any.
     pub fn verdict(&self) -> super::Verdict {
         self.findings().iter().map(|finding| finding.verdict).max().unwrap_or(super::Verdict::Sound)
     }
@@ -318,6 +322,7 @@ mod tests {
     use crate::tasks::{GaussianLinear, Task};
     use crate::validate::tests::{DRAWS, Distortion, ROWS, gaussian};
     use crate::validate::{Departure, Verdict};
+    use ndarray::Axis;
 
     fn finding(findings: &[Finding], name: &str) -> Finding {
         findings.iter().find(|finding| finding.name() == name).unwrap_or_else(|| panic!("no {name}")).clone()
@@ -378,6 +383,31 @@ mod tests {
         // Random points see a displacement from all sides: they are less sharp.
         let found = finding(&gaussian(|_| (1.0, -2.0), 2).0.findings(), "TARP");
         assert!(found.verdict == Verdict::Wrong && found.sentence.contains("displaced"), "{found}");
+    }
+
+    /// Every test has the level that it says: of right posteriors one in a hundred is found doubtful.
+    #[test]
+    fn false_alarms_are_as_rare_as_they_should_be() {
+        use crate::validate::tests::normals;
+        let (repeats, rows, draws, device) = (400, 60, 9, Device::cpu_with_threads(2));
+        let mut alarms = std::collections::BTreeMap::<String, usize>::new();
+        for repeat in 0..repeats {
+            let truth = normals(rows, 2, 2 * repeat);
+            let table = normals(rows * draws, 2, 2 * repeat + 1);
+            let of_draws = table.map_axis(Axis(1), |t| -0.5 * t.dot(&t)).into_shape_with_order((rows, draws)).unwrap();
+            let of_truth = truth.map_axis(Axis(1), |t| -0.5 * t.dot(&t));
+            let table = table.into_shape_with_order((rows, draws, 2)).unwrap();
+            let log_prob = Some((of_truth.view(), of_draws.view()));
+            let found = Validation::from_draws(&device, &["a", "b"], truth.view(), table.view(), log_prob, repeat);
+            for finding in found.unwrap().findings() {
+                *alarms.entry(finding.name()).or_default() += usize::from(finding.verdict != Verdict::Sound);
+                assert!(finding.verdict < Verdict::Wrong, "{repeat}: {finding}");
+            }
+        }
+        for (name, count) in alarms {
+            // Corrected for two parameters or three levels: 0.3 to 1 % of 400, and four standard errors.
+            assert!(count <= 12, "{name}: {count} alarms in {repeats}");
+        }
     }
 
     #[test]

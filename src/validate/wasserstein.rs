@@ -49,6 +49,8 @@ pub struct WassersteinTest {
     pub expected: f64,
     /// Probability of a distance as large if they do.
     pub p_value: f64,
+    /// Root mean square standard deviation of the columns: what the distance is to be compared with.
+    pub scale: f64,
 }
 
 impl SlicedWasserstein {
@@ -84,7 +86,7 @@ impl SlicedWasserstein {
         });
         let chance = Chance::new(&exchanged, value);
         let distance = Estimate { value, error: deviation(&resampled) };
-        Ok(WassersteinTest { distance, expected: chance.mean, p_value: chance.p_value })
+        Ok(WassersteinTest { distance, expected: chance.mean, p_value: chance.p_value, scale: pooled.deviation() })
     }
 }
 
@@ -97,7 +99,7 @@ impl WassersteinTest {
             value: self.distance,
             expected: self.expected,
             p_value: self.p_value,
-            matters: value * value - self.expected * self.expected >= 0.01,
+            matters: value * value - self.expected * self.expected >= (0.1 * self.scale).powi(2),
             departure: Departure::Other,
         };
         evidence.finding(
