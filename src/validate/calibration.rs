@@ -1,10 +1,9 @@
-//! What the figures of a [`Validation`] mean, in words.
+//! What the ranks and densities of a validation mean, in words.
 
 use super::bootstrap;
 use super::envelope::{Envelope, binomial_p_value};
 use super::finding::{Departure, Estimate, Evidence, Finding, Verdict};
-use super::uniform::{LEVELS, Tested, Uniform};
-use super::validation::{TestDensities, Validation};
+use super::uniform::{Tested, Uniform};
 
 /// Departures from which on they matter: a tenth of a posterior's standard deviation in position or width, a twentieth
 /// in probability.
@@ -13,25 +12,9 @@ const MATTERS: (f64, f64) = (0.1, 0.05);
 /// Masses of the highest-density regions that have a finding each.
 const MASSES: [f64; 3] = [0.5, 0.68, 0.95];
 
-pub(super) fn findings(v: &Validation) -> Vec<Finding> {
-    let envelope = Envelope::new(v.tarp.len(), LEVELS);
-    let mut findings = Vec::new();
-    findings.extend(v.densities.as_ref().map(|densities| log_prob(densities, v.seed)));
-    for (name, column) in v.names.iter().zip(v.pit.columns()) {
-        let pit = column.to_vec();
-        findings.extend(parameter(name, v.names.len(), Uniform(&pit), &envelope));
-    }
-    if let Some(densities) = &v.densities {
-        findings.extend(coverage(&densities.hpd_level.to_vec(), &envelope));
-    }
-    findings.push(tarp(&v.tarp.to_vec(), &envelope));
-    findings
-}
-
-/// Mean log q against the prior's mean log p.
-fn log_prob(densities: &TestDensities, seed: u64) -> Finding {
-    let log_q = densities.log_prob.to_vec();
-    let value = bootstrap::mean(&log_q, seed);
+/// Mean log q of the truths against the prior's mean log p.
+pub(super) fn log_prob(log_q: &[f64], prior: Option<&[f64]>, seed: u64) -> Finding {
+    let value = bootstrap::mean(log_q, seed);
     let finding = |expected, p_value, verdict, sentence| {
         let departure = (verdict != Verdict::Sound).then_some(Departure::Other);
         Finding { diagnostic: "log q", subject: String::new(), value, expected, p_value, verdict, departure, sentence }
@@ -42,12 +25,13 @@ fn log_prob(densities: &TestDensities, seed: u64) -> Finding {
         return finding(None, None, Verdict::Wrong, sentence);
     }
     let mean = format!("The mean log q(θ | x) of the truth is {:.3} ± {:.3} nats", value.value, value.error);
-    let Some(prior) = &densities.prior_log_prob else {
+    let Some(prior) = prior else {
         return finding(None, None, Verdict::Sound, format!("{mean}; no prior was given to compare it with."));
     };
     let gains: Vec<f64> = log_q.iter().zip(prior).map(|(q, p)| q - p).collect();
     let gain = bootstrap::mean(&gains, seed);
-    let (verdict, answer) = match gain.value / gain.error {
+    let z = if gain.error > 0.0 { gain.value / gain.error } else { 0.0 };
+    let (verdict, answer) = match z {
         z if z > 3.0 => (Verdict::Sound, "more than the prior's: it learned from the observations"),
         z if z > -3.0 => (Verdict::Doubtful, "no more than the prior's: it learned nothing that shows"),
         _ => (Verdict::Wrong, "less than the prior's: not looking at the observations would do better"),
@@ -57,7 +41,7 @@ fn log_prob(densities: &TestDensities, seed: u64) -> Finding {
 }
 
 /// Bias, spread, P-P distance and rank histogram of one of `of` parameters.
-fn parameter(name: &str, of: usize, pit: Uniform<'_>, envelope: &Envelope) -> [Finding; 4] {
+pub(super) fn parameter(name: &str, of: usize, pit: Uniform<'_>, envelope: &Envelope) -> [Finding; 4] {
     [bias(name, of, pit), spread(name, of, pit), pp_distance(name, of, pit, envelope), rank_histogram(name, of, pit)]
 }
 
@@ -74,7 +58,7 @@ fn bias(name: &str, of: usize, pit: Uniform<'_>) -> Finding {
     evidence(tested, of, 0.0, shift.abs() >= MATTERS.0, side).finding(
         "bias",
         name,
-        &format!("Posteriors of {name} are centred, to within {error:.2} of their standard deviations"),
+        &format!("Posteriors of {name} are centred: {shift:+.2} ± {error:.2} of their standard deviations off"),
         &format!("Posteriors of {name} are {side}, by {:.2} ± {error:.2} of their standard deviations", shift.abs()),
     )
 }
@@ -115,7 +99,7 @@ fn rank_histogram(name: &str, of: usize, pit: Uniform<'_>) -> Finding {
 }
 
 /// Highest-density regions as a whole, and those of a few masses.
-fn coverage(hpd_level: &[f64], envelope: &Envelope) -> Vec<Finding> {
+pub(super) fn coverage(hpd_level: &[f64], envelope: &Envelope) -> Vec<Finding> {
     let tested = Uniform(hpd_level).distance(envelope);
     let gap = tested.value.value;
     let excess = 0.5 - hpd_level.iter().sum::<f64>() / hpd_level.len() as f64;
@@ -154,7 +138,7 @@ fn confidence(excess: f64) -> (Departure, &'static str) {
 }
 
 /// Coverage of balls around random points.
-fn tarp(ranks: &[f64], envelope: &Envelope) -> Finding {
+pub(super) fn tarp(ranks: &[f64], envelope: &Envelope) -> Finding {
     let (tested, shape) = (Uniform(ranks).distance(envelope), Uniform(ranks).departure());
     let gap = tested.value.value;
     // A truth that is displaced from its draws is often the nearest, or the farthest, of all.

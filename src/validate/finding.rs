@@ -35,6 +35,11 @@ impl Verdict {
         }
     }
 
+    /// The worst of the findings' verdicts; sound if there is none.
+    pub fn worst(findings: &[Finding]) -> Self {
+        findings.iter().map(|finding| finding.verdict).max().unwrap_or(Self::Sound)
+    }
+
     /// One word, in lower case.
     pub fn name(self) -> &'static str {
         match self {
@@ -170,7 +175,7 @@ pub struct Curve {
 fn p_text(p_value: f64) -> String {
     match p_value {
         p if p < 1e-4 => "p < 0.0001".into(),
-        p if p < 0.01 => format!("p = {p:.4}"),
+        p if p < 0.1 => format!("p = {p:.4}"),
         p => format!("p = {p:.2}"),
     }
 }

@@ -196,7 +196,7 @@ impl Misspecification {
 
     /// The worst of all verdicts.
     pub fn verdict(&self) -> Verdict {
-        self.findings().iter().map(|finding| finding.verdict).max().unwrap_or(Verdict::Sound)
+        Verdict::worst(&self.findings())
     }
 }
 

@@ -28,6 +28,7 @@ mod mode_coverage;
 mod pit;
 mod pqmass;
 mod predictive;
+mod ranking;
 mod samples;
 mod tarp;
 mod uniform;

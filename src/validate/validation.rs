@@ -1,17 +1,16 @@
-//! One sampling pass over the test rows, and the figures that all calibration diagnostics are made of.
+//! How a posterior does on held-out simulations.
 
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, ArrayView3};
-use rand::RngExt;
 
-use super::finding::{Curve, Estimate, Finding};
-use super::tarp::RandomPoints;
-use super::uniform::{Uniform, randomised_rank};
+use super::envelope::Envelope;
+use super::finding::{Curve, Estimate, Finding, Verdict};
+use super::ranking::Ranking;
+use super::uniform::{LEVELS, Uniform};
 use super::{band, bootstrap, calibration};
 use crate::device::Device;
 use crate::error::{Error, check_finite, check_length};
 use crate::models::{Density, Generative};
 use crate::real::Real;
-use crate::rng::Philox;
 use crate::sbi::{Posterior, Prior};
 
 /// How a posterior does on simulations that it was not trained on.
@@ -50,7 +49,7 @@ pub struct Validation {
     pub tarp: Array1<f64>,
     /// What only a posterior with a density has.
     pub densities: Option<TestDensities>,
-    pub(super) seed: u64,
+    seed: u64,
 }
 
 /// Densities at the truths of the test rows.
@@ -129,8 +128,9 @@ impl Validation {
             check_length("log-densities of the draws", theta.nrows() * draws.dim().1, of_draws.len())?;
         }
         let (truth, of_draws) = log_prob.unzip();
-        ranking.add(0, draws, truth, of_draws.map(|of_draws| of_draws.iter().copied().collect()));
-        Ok(ranking.finish(names.iter().map(|name| (*name).to_string()).collect(), truth.map(|truth| truth.to_owned())))
+        ranking.add(draws, truth, of_draws.map(|of_draws| of_draws.iter().copied().collect()));
+        let names = names.iter().map(|name| (*name).to_string()).collect();
+        Ok(Self::new(names, theta, truth.map(|truth| truth.to_owned()), ranking))
     }
 
     fn pass<T: Real, M: Generative<T> + ?Sized>(
@@ -146,21 +146,45 @@ impl Validation {
         let mut ranking = Ranking::new(posterior.device(), theta, draws, seed)?;
         posterior.sample_blocks(x, draws, seed, |first, block| {
             let densities = of_draws(first, block)?;
-            ranking.add(first, block, log_prob.as_ref().map(|log_prob| log_prob.view()), densities);
+            ranking.add(block, log_prob.as_ref().map(|log_prob| log_prob.view()), densities);
             Ok(())
         })?;
-        Ok(ranking.finish(posterior.support().names().to_vec(), log_prob))
+        Ok(Self::new(posterior.support().names().to_vec(), theta, log_prob, ranking))
+    }
+
+    fn new(
+        names: Vec<String>,
+        theta: ArrayView2<'_, f64>,
+        log_prob: Option<Array1<f64>>,
+        ranking: Ranking<'_>,
+    ) -> Self {
+        let (rows, shape) = (&ranking.rows, theta.dim());
+        let hpd_level = rows.iter().map(|row| row.hpd_level).collect();
+        Self {
+            names,
+            draws: ranking.draws,
+            truth: theta.to_owned(),
+            first_draw: Array2::from_shape_fn(shape, |(i, j)| rows[i].first_draw[j]),
+            pit: Array2::from_shape_fn(shape, |(i, j)| rows[i].pit[j]),
+            tarp: rows.iter().map(|row| row.tarp).collect(),
+            densities: log_prob.map(|log_prob| TestDensities { log_prob, prior_log_prob: None, hpd_level }),
+            seed: ranking.seed,
+        }
     }
 
     /// The same, with the prior's density at the truths: what log q is compared with.
     ///
     /// # Errors
-    /// [`Error::Length`] if the prior has other parameters.
+    /// [`Error::Length`] if the prior has other parameters, [`Error::OutsideSupport`] if it excludes a truth.
     pub fn with_prior(mut self, prior: &Prior) -> Result<Self, Error> {
         check_length("parameters of the prior", self.truth.ncols(), prior.dim())?;
+        let log_prob: Array1<f64> = self.truth.rows().into_iter().map(|row| prior.log_prob(&row.to_vec())).collect();
+        if let Some(row) = log_prob.iter().position(|p| *p == f64::NEG_INFINITY) {
+            let why = format!("the prior excludes the true parameters {}", self.truth.row(row));
+            return Err(Error::OutsideSupport { name: self.names.join(", "), row, why });
+        }
         if let Some(densities) = &mut self.densities {
-            let log_prob = |row: ArrayView1<'_, f64>| prior.log_prob(&row.to_vec());
-            densities.prior_log_prob = Some(self.truth.rows().into_iter().map(log_prob).collect());
+            densities.prior_log_prob = Some(log_prob);
         }
         Ok(self)
     }
@@ -168,13 +192,27 @@ impl Validation {
     /// Every figure with its verdict: the density, then for each parameter bias, spread, P-P distance and rank
     /// histogram, then the coverage of highest-density regions and of random points.
     pub fn findings(&self) -> Vec<Finding> {
-        calibration::findings(self)
+        let envelope = Envelope::new(self.tarp.len(), LEVELS);
+        let mut findings = Vec::new();
+        if let Some(TestDensities { log_prob, prior_log_prob, .. }) = &self.densities {
+            let prior = prior_log_prob.as_ref().map(|prior| prior.to_vec());
+            findings.push(calibration::log_prob(&log_prob.to_vec(), prior.as_deref(), self.seed));
+        }
+        for (name, column) in self.names.iter().zip(self.pit.columns()) {
+            let pit = column.to_vec();
+            findings.extend(calibration::parameter(name, self.names.len(), Uniform(&pit), &envelope));
+        }
+        if let Some(densities) = &self.densities {
+            findings.extend(calibration::coverage(&densities.hpd_level.to_vec(), &envelope));
+        }
+        findings.push(calibration::tarp(&self.tarp.to_vec(), &envelope));
+        findings
     }
 
     /// The worst of all verdicts. Each of about ten diagnostics finds a right posterior doubtful once in a hundred times, so
     /// something is doubtful in about one of ten right ones; something is wrong in hardly any.
-    pub fn verdict(&self) -> super::Verdict {
-        self.findings().iter().map(|finding| finding.verdict).max().unwrap_or(super::Verdict::Sound)
+    pub fn verdict(&self) -> Verdict {
+        Verdict::worst(&self.findings())
     }
 
     /// Mean log q(θ | x) over the test rows, in nats, with a bootstrap error; `None` without a density.
@@ -234,94 +272,12 @@ fn not_contiguous(e: ndarray::ShapeError) -> Error {
     Error::shape("validation", e.to_string())
 }
 
-/// Collects ranks block by block.
-struct Ranking<'a> {
-    device: &'a Device,
-    truth: ArrayView2<'a, f64>,
-    points: RandomPoints,
-    draws: usize,
-    seed: u64,
-    rows: Vec<Row>,
-}
-
-/// What is kept of one test row.
-#[derive(Clone, Default)]
-struct Row {
-    pit: Vec<f64>,
-    first_draw: Vec<f64>,
-    tarp: f64,
-    hpd_level: f64,
-}
-
-impl<'a> Ranking<'a> {
-    fn new(device: &'a Device, truth: ArrayView2<'a, f64>, draws: usize, seed: u64) -> Result<Self, Error> {
-        check_length("test rows", truth.nrows().max(1), truth.nrows())?;
-        check_length("draws for each test row", draws.max(1), draws)?;
-        check_finite("theta", truth)?;
-        Ok(Self { device, truth, points: RandomPoints::new(truth)?, draws, seed, rows: Vec::new() })
-    }
-
-    /// The next block `[rows x draws x parameters]`, with the log-densities of the truths, `[all rows]`, and of the
-    /// block's draws, `[rows x draws]` flat.
-    fn add(
-        &mut self,
-        first: usize,
-        block: ArrayView3<'_, f64>,
-        log_prob: Option<ArrayView1<'_, f64>>,
-        of_draws: Option<Array1<f64>>,
-    ) {
-        let mut rows = vec![Row::default(); block.dim().0];
-        let own = &*self;
-        self.device.pool().run_over(&mut rows, |i, row| {
-            let mut rng = Philox::new(own.seed, (first + i) as u64);
-            *row = own.row(block.index_axis(ndarray::Axis(0), i), first + i, &mut rng);
-            if let (Some(log_prob), Some(of_draws)) = (log_prob, &of_draws) {
-                let densities = of_draws.slice(ndarray::s![i * own.draws..(i + 1) * own.draws]);
-                let (higher, equal) = compare(densities.iter().map(|q| -q), -log_prob[first + i]);
-                row.hpd_level = randomised_rank(higher, equal, own.draws, rng.random());
-            }
-        });
-        self.rows.append(&mut rows);
-    }
-
-    fn row(&self, draws: ArrayView2<'_, f64>, row: usize, rng: &mut Philox) -> Row {
-        let truth = self.truth.row(row);
-        let mut rank = |(below, equal)| randomised_rank(below, equal, self.draws, rng.random());
-        let columns = draws.columns().into_iter().zip(truth);
-        let pit = columns.map(|(column, &t)| rank(compare(column.iter().copied(), t))).collect();
-        let (closer, equal) = self.points.rank(draws, truth, rng);
-        let tarp = randomised_rank(closer, equal, self.draws, rng.random());
-        Row { pit, first_draw: draws.row(0).to_vec(), tarp, hpd_level: 0.0 }
-    }
-
-    fn finish(self, names: Vec<String>, log_prob: Option<Array1<f64>>) -> Validation {
-        let rows = &self.rows;
-        let hpd_level = rows.iter().map(|row| row.hpd_level).collect();
-        let densities = log_prob.map(|log_prob| TestDensities { log_prob, prior_log_prob: None, hpd_level });
-        Validation {
-            names,
-            draws: self.draws,
-            truth: self.truth.to_owned(),
-            first_draw: Array2::from_shape_fn(self.truth.dim(), |(i, j)| rows[i].first_draw[j]),
-            pit: Array2::from_shape_fn(self.truth.dim(), |(i, j)| rows[i].pit[j]),
-            tarp: rows.iter().map(|row| row.tarp).collect(),
-            densities,
-            seed: self.seed,
-        }
-    }
-}
-
-/// How many values are below a number, and how many equal it.
-fn compare(values: impl Iterator<Item = f64>, number: f64) -> (usize, usize) {
-    values.fold((0, 0), |(below, equal), v| (below + usize::from(v < number), equal + usize::from(v == number)))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::tasks::{GaussianLinear, Task};
+    use crate::validate::Departure;
     use crate::validate::tests::{DRAWS, Distortion, ROWS, gaussian};
-    use crate::validate::{Departure, Verdict};
     use ndarray::Axis;
 
     fn finding(findings: &[Finding], name: &str) -> Finding {
@@ -415,6 +371,8 @@ mod tests {
         let far = finding(&gaussian(|_| (1.0, 8.0), 1).0.findings(), "log q");
         assert_eq!(far.verdict, Verdict::Wrong, "{far}");
         let mut found = gaussian(|_| (1.0, 0.0), 1).0;
+        let elsewhere = Prior::new().uniform("a", 5.0, 6.0).uniform("b", 5.0, 6.0).build().unwrap();
+        assert!(matches!(found.clone().with_prior(&elsewhere), Err(Error::OutsideSupport { row: 0, .. })));
         found.densities.as_mut().unwrap().log_prob[3] = f64::NEG_INFINITY;
         let excluded = finding(&found.findings(), "log q");
         assert_eq!(excluded.verdict, Verdict::Wrong);
