@@ -5,7 +5,7 @@ pub mod cuda;
 
 use std::fmt::Debug;
 
-use crate::device::cpu::gemm::Scratch;
+use crate::device::cpu::gemm::{Scratch, Start};
 use crate::error::Error;
 use crate::math::wide;
 use crate::real::Real;
@@ -121,7 +121,7 @@ pub struct Backward<'a, T> {
     pub scratch: &'a mut Scratch<T>,
 }
 
-/// Where an input's adjoint goes. The plan knows who writes first, so nothing is zero-filled.
+/// Where an adjoint of an input or of a parameter goes. The plan knows who writes first, so nothing is zero-filled.
 #[derive(Debug, Default)]
 pub enum Adjoint<'a, T> {
     /// Nobody needs it.
@@ -169,13 +169,18 @@ impl<T: Real> Adjoint<'_, T> {
 
     /// The memory, ready to be added to; `None` if nobody needs it.
     pub fn zeroed(&mut self) -> Option<&mut [T]> {
+        if let Adjoint::Set(d) = self {
+            d.fill(T::ZERO);
+        }
+        self.product().map(|(_, d)| d)
+    }
+
+    /// The memory, and what the sums of a matrix product that contributes to it start from; `None` if nobody needs it.
+    pub(crate) fn product(&mut self) -> Option<(Start<'static, T>, &mut [T])> {
         match self {
             Adjoint::Skip => None,
-            Adjoint::Set(d) => {
-                d.fill(T::ZERO);
-                Some(d)
-            }
-            Adjoint::Add(d) => Some(d),
+            Adjoint::Set(d) => Some((Start::Zero, d)),
+            Adjoint::Add(d) => Some((Start::Add, d)),
         }
     }
 }
@@ -185,13 +190,26 @@ impl<T: Real> Adjoint<'_, T> {
 pub struct Gradient<'a, T> {
     pub(crate) start: usize,
     pub(crate) values: &'a mut [T],
+    /// Parameters to whose gradient no other op has contributed yet, and a bit for each that has been asked for.
+    pub(crate) unset: &'a [Param],
+    pub(crate) asked: u32,
 }
 
+/// Parameters of one op whose gradients a plan need not zero.
+pub(crate) const MAX_UNSET: usize = u32::BITS as usize;
+
 impl<T> Gradient<'_, T> {
-    /// The gradient of one parameter, to be added to; `None` if this plan does not train it.
-    pub fn of(&mut self, param: Param) -> Option<&mut [T]> {
+    /// Where the gradient of one parameter goes. The first time it may be set, and then must be as a whole.
+    pub fn of(&mut self, param: Param) -> Adjoint<'_, T> {
         let range = param.range();
-        let start = range.start.checked_sub(self.start)?;
-        self.values.get_mut(start..start + range.len())
+        let Some(start) = range.start.checked_sub(self.start) else { return Adjoint::Skip };
+        let Some(values) = self.values.get_mut(start..start + range.len()) else { return Adjoint::Skip };
+        match self.unset.iter().position(|p| *p == param) {
+            Some(i) if self.asked & (1 << i) == 0 => {
+                self.asked |= 1 << i;
+                Adjoint::Set(values)
+            }
+            _ => Adjoint::Add(values),
+        }
     }
 }

@@ -205,7 +205,7 @@ impl<T: Real> Op<T> for Softsign {
         for (i, (&dy, &x)) in dy.iter().zip(tile.inputs[0]).enumerate() {
             let s = T::ONE / (T::ONE + x.abs());
             tile.input_adjoints[0].put(i, dy * gain[i % gain.len()] * s * s);
-            if let Some(dgain) = tile.gradient.of(self.gain) {
+            if let Some(dgain) = tile.gradient.of(self.gain).zeroed() {
                 dgain[i % gain.len()] += dy * x * s;
             }
         }
@@ -224,4 +224,31 @@ fn an_op_of_ones_own_is_recorded_checked_and_trained_like_any_other() {
     assert!(graph_gradient_error(&graph, &store, &[y, product], 150, 1).unwrap() < 1e-6);
     let narrow = graph.input("narrow", 2).unwrap();
     assert!(matches!(graph.push(Softsign { gain }, &[narrow]), Err(Error::Shape { op: "softsign", .. })));
+}
+
+#[test]
+fn gradients_of_parameters_used_twice_or_never_are_right_in_every_replay() {
+    let mut layout = Layout::new();
+    let mut scope = layout.scope("net");
+    let weight = scope.param("weight", 3, 3, Init::Normal(0.5)).unwrap();
+    let unused = scope.param("unused", 2, 2, Init::Normal(0.5)).unwrap();
+    let bias = scope.param("bias", 1, 3, Init::Normal(0.5)).unwrap();
+    let mut store = Store::new(layout, 4);
+    let mut graph = Graph::<f64>::new();
+    let x = graph.input("x", 3).unwrap();
+    let once = graph.linear(&[x], weight, Some(bias), Activation::Tanh).unwrap();
+    let twice = graph.linear(&[once], weight, None, Activation::Tanh).unwrap();
+    assert!(graph_gradient_error(&graph, &store, &[twice], 1500, 1).unwrap() < 1e-6);
+
+    let loss = graph.sum_cols(twice).unwrap();
+    let request = Request::outputs(&[loss]).with_parameter_gradients(0..store.layout().len());
+    let mut plan = graph.compile(&Device::cpu_with_threads(2), &request).unwrap();
+    let rows: Vec<f64> = (0..3 * 1500).map(|i| f64::from(i).sin()).collect();
+    let mut gradients = Vec::new();
+    for _ in 0..3 {
+        plan.mean_and_gradient(&mut store, 1500, &[Feed::Rows(&rows)]).unwrap();
+        assert_eq!(store.grads()[unused.range()], [0.0; 4]);
+        gradients.push(store.grads().to_vec());
+    }
+    assert!(gradients[0].iter().any(|g| *g != 0.0) && gradients.iter().all(|g| *g == gradients[0]));
 }

@@ -90,24 +90,23 @@ impl<T: Real> Op<T> for Linear {
             wide(#[inline(always)] || g.iter_mut().zip(&*tile.saved).for_each(|(g, &slope)| *g *= slope));
         }
         let g = &*g;
+        if let Some(db) = self.bias.map_or(Adjoint::Skip, |b| tile.gradient.of(b)).zeroed() {
+            wide(#[inline(always)] || g.chunks_exact(cols).for_each(|g| db.iter_mut().zip(g).for_each(|(db, &g)| *db += g)));
+        }
         let weight = &tile.params[self.weight.range()];
+        let mut d_weight = tile.gradient.of(self.weight);
         let mut row = 0;
         for ((&x, &width), dx) in tile.inputs.iter().zip(tile.input_widths).zip(&mut *tile.input_adjoints) {
             let block = self.block(row, width);
-            let w_transposed = Mat::new(&weight[block.clone()], width, cols).t();
-            match dx {
-                Adjoint::Skip => {}
-                Adjoint::Set(dx) => gemm(Mat::new(g, rows, cols), w_transposed, Start::Zero, dx, width, tile.scratch),
-                Adjoint::Add(dx) => gemm(Mat::new(g, rows, cols), w_transposed, Start::Add, dx, width, tile.scratch),
+            if let Some((start, dx)) = dx.product() {
+                let w_transposed = Mat::new(&weight[block.clone()], width, cols).t();
+                gemm(Mat::new(g, rows, cols), w_transposed, start, dx, width, tile.scratch);
             }
-            if let Some(dw) = tile.gradient.of(self.weight) {
+            if let Some((start, dw)) = d_weight.product() {
                 let x_transposed = Mat::new(x, rows, width).t();
-                gemm(x_transposed, Mat::new(g, rows, cols), Start::Add, &mut dw[block], cols, tile.scratch);
+                gemm(x_transposed, Mat::new(g, rows, cols), start, &mut dw[block], cols, tile.scratch);
             }
             row += width;
-        }
-        if let Some(db) = self.bias.and_then(|b| tile.gradient.of(b)) {
-            wide(#[inline(always)] || g.chunks_exact(cols).for_each(|g| db.iter_mut().zip(g).for_each(|(db, &g)| *db += g)));
         }
     }
 

@@ -232,7 +232,8 @@ impl<T: Real> Op<T> for LuLinear {
             Direction::Forward => tile.inputs[0],
             Direction::Inverse => tile.outputs[0],
         };
-        let d_weight = tile.gradient.of(self.weight).unwrap_or(&mut []);
+        let mut d_weight = tile.gradient.of(self.weight);
+        let d_weight = d_weight.zeroed().unwrap_or(&mut []);
         let d_own = sign * dl.iter().copied().sum::<T>();
         d_weight.iter_mut().step_by(d + 1).for_each(|du| *du += d_own);
         dl_in.zip(dl, dl, |dl, _| dl);

@@ -94,7 +94,7 @@ impl<T: Real> Op<T> for ScaleShift {
         let [dx, dl_in] = &mut *tile.input_adjoints else { return };
         let (dy, dl, width) = (&mut **dy, &**dl, tile.input_widths[0]);
         let scale = &tile.saved[..width];
-        if let Some(ds) = tile.gradient.of(self.log_scale) {
+        if let Some(ds) = tile.gradient.of(self.log_scale).zeroed() {
             let d_own: T = dl.iter().copied().sum();
             for (c, ds) in ds.iter_mut().enumerate() {
                 let along = |values| column(dy, c, width).zip(column(values, c, width)).map(|(&dy, &v)| dy * v).sum::<T>();
@@ -104,7 +104,7 @@ impl<T: Real> Op<T> for ScaleShift {
                 }
             }
         }
-        if let Some(dt) = tile.gradient.of(self.shift) {
+        if let Some(dt) = tile.gradient.of(self.shift).zeroed() {
             for (c, dt) in dt.iter_mut().enumerate() {
                 let along: T = column(dy, c, width).copied().sum();
                 match self.direction {

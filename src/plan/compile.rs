@@ -4,11 +4,12 @@ use std::ops::Range;
 
 use crate::error::Error;
 use crate::graph::{Graph, Node, Var};
-use crate::op::{MAX_ARITY, Reads};
+use crate::op::{MAX_ARITY, MAX_UNSET, Reads};
 use crate::plan::Request;
 use crate::plan::memory::{Lifetime, Slot, place};
 use crate::real::Real;
 use crate::rng::{Distribution, NoiseId};
+use crate::store::Param;
 
 /// A buffer of the workspace, by number; [`Program::slots`] says where it lies.
 pub(super) type Buffer = usize;
@@ -69,6 +70,8 @@ pub(super) struct Reverse {
     /// Adjoints of outputs on which nothing depends: zero.
     pub unused: Vec<Buffer>,
     pub input_adjoints: Vec<Target>,
+    /// The parameters whose gradients it is the first to contribute to.
+    pub sets: Vec<Param>,
 }
 
 /// What a plan replays.
@@ -84,6 +87,8 @@ pub(super) struct Program<T> {
     pub input_gradients: Vec<(usize, Option<Buffer>)>,
     /// The part of the flat vector whose gradient is computed.
     pub trained: Range<usize>,
+    /// Parts of it to which no op contributes.
+    pub untouched: Vec<Range<usize>>,
     /// Length of the shortest flat vector that has all parameters the ops read.
     pub params: usize,
     pub slots: Vec<Slot>,
@@ -159,6 +164,15 @@ fn differentiated<T: Real>(graph: &Graph<T>, nodes: &[&Node<T>], request: &Reque
     differentiated
 }
 
+/// The gaps in the trained part that no op of the backward pass sets.
+fn untouched(trained: &Range<usize>, backward: &[Reverse]) -> Vec<Range<usize>> {
+    let mut set: Vec<Range<usize>> = backward.iter().flat_map(|r| &r.sets).map(|p| p.range()).collect();
+    set.sort_by_key(|range| range.start);
+    let ends = [trained.start].into_iter().chain(set.iter().map(|range| range.end));
+    let starts = set.iter().map(|range| range.start).chain([trained.end]);
+    ends.zip(starts).filter(|(end, start)| end < start).map(|(end, start)| end..start).collect()
+}
+
 /// Walks forward, then backward, giving each value, adjoint and saved block a buffer and following how long it lives.
 ///
 /// Time 0 loads the inputs, 1 + k runs the k-th op, `end` stores the outputs and seeds their adjoints, after which
@@ -188,9 +202,11 @@ impl<T: Real> Compiler<'_, T> {
         let input_gradients = self.request.inputs.iter().map(|&v| self.input_gradient(v, last)).collect();
         let (slots, width) = place(&self.buffers);
         let params = self.nodes.iter().flat_map(|n| n.op.params()).map(|p| p.range().end);
+        let trained = self.request.params.clone().unwrap_or(0..0);
         Program {
             params: params.max().unwrap_or(0),
-            trained: self.request.params.clone().unwrap_or(0..0),
+            untouched: untouched(&trained, &backward),
+            trained,
             feeds,
             noise,
             forward,
@@ -281,18 +297,22 @@ impl<T: Real> Compiler<'_, T> {
     }
 
     fn backward(&mut self, forward: &[Replay<T>], end: usize) -> Vec<Reverse> {
-        let mut backward = Vec::new();
+        let mut backward: Vec<Reverse> = Vec::new();
         for (of, step) in forward.iter().enumerate().rev() {
             let reached = |v: &Var| self.differentiated[v.index()] && self.adjoints[v.index()].is_some();
             if step.node.outputs.iter().any(reached) {
                 let time = end + forward.len() - of;
-                backward.push(self.reverse(of, step, time));
+                let later = |p: &Param| backward.iter().any(|r: &Reverse| forward[r.of].node.op.params().contains(p));
+                let mut sets = step.node.op.params();
+                sets.retain(|p| self.request.trains(p.range()) && !later(p));
+                sets.truncate(MAX_UNSET);
+                backward.push(self.reverse(of, step, time, sets));
             }
         }
         backward
     }
 
-    fn reverse(&mut self, of: usize, step: &Replay<T>, time: usize) -> Reverse {
+    fn reverse(&mut self, of: usize, step: &Replay<T>, time: usize, sets: Vec<Param>) -> Reverse {
         let (inputs, outputs) = step.read();
         for &buffer in inputs.iter().chain(outputs).chain([&step.saved]) {
             self.touch(buffer, time);
@@ -309,7 +329,7 @@ impl<T: Real> Compiler<'_, T> {
             output_adjoints.push(buffer);
         }
         let input_adjoints = step.node.inputs.iter().map(|&v| self.contribute(v, time)).collect();
-        Reverse { of, output_adjoints, unused, input_adjoints }
+        Reverse { of, output_adjoints, unused, input_adjoints, sets }
     }
 
     fn input_gradient(&mut self, var: Var, time: usize) -> (usize, Option<Buffer>) {

@@ -336,12 +336,12 @@ impl<T: Real> Plan<T> {
         self.tile_sums.resize(tiles, 0.0);
         let sums = Disjoint::new(&mut self.tile_sums);
         self.pool.run_over(&mut self.lanes[..lanes.min(tiles)], |l, lane| {
-            lane.gradient.fill(T::ZERO);
+            lane.begin(program);
             for t in (l..tiles).step_by(lanes) {
                 let rows = t * tile..rows.min((t + 1) * tile);
                 // SAFETY: each tile is run once.
                 let sum = unsafe { sums.range(t..t + 1) };
-                sum[0] = Tile::new(program, lane, tile, rows).run(&call);
+                sum[0] = Tile::new(program, lane, tile, rows).first(t == l).run(&call);
             }
         });
         Ok(())

@@ -19,6 +19,12 @@ pub(super) struct Lane<T> {
 }
 
 impl<T: Real> Lane<T> {
+    /// Zeroes those parts of the gradient that no tile will set.
+    pub fn begin(&mut self, program: &Program<T>) {
+        let start = program.trained.start;
+        program.untouched.iter().for_each(|gap| self.gradient[gap.start - start..gap.end - start].fill(T::ZERO));
+    }
+
     pub fn new(program: &Program<T>, tile: usize) -> Self {
         Self {
             workspace: vec![T::ZERO; tile * program.width],
@@ -77,12 +83,19 @@ pub(super) struct Tile<'a, T> {
     gradient: &'a mut [T],
     scratch: &'a mut Scratch<T>,
     rows: Range<usize>,
+    /// Whether it is the first of its lane, which sets the gradient.
+    first: bool,
 }
 
 impl<'a, T: Real> Tile<'a, T> {
     pub fn new(program: &'a Program<T>, lane: &'a mut Lane<T>, capacity: usize, rows: Range<usize>) -> Self {
         let Lane { workspace, gradient, scratch } = lane;
         Self::on(program, workspace, gradient, scratch, capacity, rows)
+    }
+
+    /// The same as the first of its lane.
+    pub fn first(self, first: bool) -> Self {
+        Self { first, ..self }
     }
 
     /// On memory from elsewhere, laid out for `capacity` rows.
@@ -96,7 +109,7 @@ impl<'a, T: Real> Tile<'a, T> {
     ) -> Self {
         let workspace = Disjoint::new(workspace);
         let memory = Memory { workspace, slots: &program.slots, capacity, rows: rows.len() };
-        Self { program, memory, gradient, scratch, rows }
+        Self { program, memory, gradient, scratch, rows, first: false }
     }
 
     /// Loads the rows, runs forward, stores the outputs; then, if seeds are given, runs backward and stores the
@@ -170,7 +183,12 @@ impl<'a, T: Real> Tile<'a, T> {
             outputs: &outputs[..replay.outputs.len()],
             output_adjoints: &mut output_adjoints[..step.output_adjoints.len()],
             input_adjoints: &mut input_adjoints[..step.input_adjoints.len()],
-            gradient: Gradient { start: self.program.trained.start, values: self.gradient },
+            gradient: Gradient {
+                start: self.program.trained.start,
+                values: self.gradient,
+                unset: if self.first { &step.sets } else { &[] },
+                asked: 0,
+            },
             saved,
             scratch: self.scratch,
         });
