@@ -73,11 +73,24 @@ fn main() -> Result<(), Box<dyn Error>> {
     let simulated: Vec<_> = tests.iter().take(scale.compared).map(|t| (&t.photometry, Some(t.row))).collect();
     compare("simulated", &posterior, &forward, &bank, &simulated, scale.draws)?;
 
-    show::pictures(&out, &history, &validation)?;
     let (galaxy, exact) = corner;
-    show::corner(&out.join("corner.svg"), &galaxies, galaxy, draws.index_axis(Axis(0), galaxy), &exact)?;
+    let (id, z) = (galaxies.id[galaxy], galaxies.photometry[galaxy].redshift);
+    let (title, draws) = (format!("CANDELS GOODS-S {id}, z = {z}"), draws.index_axis(Axis(0), galaxy));
+    show::report(&out, &settings(&scale), &simulations, &history, &validation, (&title, draws, &exact))?;
     println!("\nresults in {}", out.display());
     Ok(())
+}
+
+/// What the report says of how the posterior was made.
+fn settings(scale: &Scale) -> Vec<(&'static str, String)> {
+    let seeds = "simulations 1, training 1, draws 2, tests 3 and 4";
+    vec![
+        ("family", "RealNvp".into()),
+        ("simulations of each galaxy of the bank", scale.observations.to_string()),
+        ("epochs at most", scale.epochs.to_string()),
+        ("draws of each posterior", scale.draws.to_string()),
+        ("seeds", seeds.into()),
+    ]
 }
 
 /// `observations` of each of the first `rows` galaxies of the bank, one after the other.

@@ -6,8 +6,9 @@ use std::path::Path;
 
 use ndarray::{Array2, ArrayView2, ArrayView3, Axis};
 use retrodict::Validation;
-use retrodict::report::{Corner, coverage_plot, loss_curves, pp_plot};
-use retrodict::train::{Epoch, History};
+use retrodict::report::{Corner, Report};
+use retrodict::sbi::Simulations;
+use retrodict::train::History;
 
 use crate::catalogue::{Galaxies, PARAMETERS};
 use crate::exact::Weighted;
@@ -40,37 +41,36 @@ pub fn table(
     Ok(retrodict::files::write(path, csv)?)
 }
 
-/// Loss curves, P-P plot and coverage.
-pub fn pictures(out: &Path, history: &History, validation: &Validation) -> Result<(), Box<dyn Error>> {
-    let column = |f: fn(&Epoch) -> f64| history.epochs.iter().map(f).collect::<Vec<_>>();
-    let best = history.best().map_or(1, |b| b.epoch);
-    loss_curves(out.join("loss.svg"), &column(|e| e.training_loss), &column(|e| e.validation_loss), best)?;
-    let band = validation.band(0.95)?;
-    pp_plot(out.join("pp.svg"), &LABELS, validation.pit.view(), band)?;
-    if let Some(coverage) = validation.coverage(50, 0.95)? {
-        coverage_plot(out.join("coverage.svg"), &coverage.levels, &coverage.values, band)?;
-    }
-    Ok(())
-}
-
-/// The posterior of one real galaxy, over the weighted bank.
-pub fn corner(
-    path: &Path,
-    galaxies: &Galaxies,
-    galaxy: usize,
-    draws: ArrayView2<'_, f64>,
-    exact: &Weighted,
+/// The posterior of one real galaxy, over the weighted bank; as pictures, and in a report on everything.
+pub fn report(
+    out: &Path,
+    settings: &[(&str, String)],
+    simulations: &Simulations,
+    history: &History,
+    validation: &Validation,
+    (title, draws, exact): (&str, ArrayView2<'_, f64>, &Weighted),
 ) -> Result<(), Box<dyn Error>> {
     let exact = exact.one_per_row();
     let reference = Array2::from(exact.theta);
-    let (id, z) = (galaxies.id[galaxy], galaxies.photometry[galaxy].redshift);
-    Corner::new(&LABELS)
-        .title(&format!("CANDELS GOODS-S {id}, z = {z}"))
+    let corner = Corner::new(&LABELS)
+        .title(title)
         .range(5, -1.5, 0.5) // the whole prior where draws reach its bounds
         .range(6, 0.0, 1.0)
         .series("retrodict", draws)
-        .weighted("likelihood-weighted bank", reference.view(), &exact.weight)
-        .save(path)?;
+        .weighted("likelihood-weighted bank", reference.view(), &exact.weight);
+    let picture = corner.draw()?;
+    picture.write(out.join("corner.svg"))?;
+    picture.write(out.join("corner.png"))?;
+
+    let mut validation = validation.clone();
+    validation.names = LABELS.map(String::from).to_vec();
+    Report::new("Galaxies of CANDELS GOODS-S")
+        .settings(settings)
+        .data(&LABELS, simulations.theta.view(), simulations.x.view())?
+        .training(history)?
+        .validation(&validation)?
+        .corner(&corner, "One real galaxy: the learned posterior, and the bank weighted by its likelihood.")?
+        .write(out.join("report.html"))?;
     Ok(())
 }
 

@@ -246,15 +246,6 @@ pub(super) fn contours(field: ArrayView2<f64>, level: f64) -> Vec<Vec<[f64; 2]>>
     curves
 }
 
-/// One polygon that covers what all curves enclose and leaves their holes open.
-///
-/// The curves are joined by bridges walked there and back, which cover nothing. Holes run the other
-/// way round, so the winding number inside them is zero.
-pub(super) fn fill_outline(curves: &[Vec<[f64; 2]>]) -> Vec<[f64; 2]> {
-    let anchor = curves.first().and_then(|curve| curve.first());
-    curves.iter().flat_map(|curve| curve.iter().chain(curve.first()).chain(anchor)).copied().collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -419,7 +410,5 @@ mod tests {
         assert_eq!(curves.len(), 2);
         let hole = 0.5 * 0.25 * 0.25; // a diamond whose diagonals are one cell long
         assert!((enclosed_area(&curves) - (1.0 - hole)).abs() < 1e-12);
-        assert!((enclosed_area(&[fill_outline(&curves)]) - (1.0 - hole)).abs() < 1e-12);
-        assert!(fill_outline(&[]).is_empty());
     }
 }

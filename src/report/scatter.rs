@@ -1,13 +1,12 @@
 //! Samples of the plane and densities side by side.
 
-use super::contour::{contours, fill_outline};
-use super::frame::{Axis, Frame, widened};
-use super::style::{Canvas, Font, GREY, LABEL, Point, TICK, colour, render};
+use super::axis::{Axis, widened};
+use super::contour::contours;
+use super::frame::Frame;
+use super::picture::{Canvas, Picture, Point};
+use super::style::{Colour, Font, GREY, LABEL, TICK, colour};
 use crate::error::{Error, check_finite, check_length};
-use crate::files;
 use ndarray::{ArrayView1, ArrayView2};
-use plotters::style::RGBColor;
-use std::path::Path;
 
 /// The side of a panel, and what lies between panels and around them.
 const SIDE: f64 = 200.0;
@@ -84,6 +83,14 @@ impl<'a> Panel<'a> {
         }
     }
 
+    fn description(&self) -> String {
+        let what = match self.content {
+            Content::Points(points) => format!("{} points", points.nrows()),
+            Content::Density { .. } => "a density".to_owned(),
+        };
+        format!("{}: {what}. {}", self.title, self.caption).trim_end().to_owned()
+    }
+
     fn draw(&self, canvas: &mut Canvas, frame: &Frame) {
         match self.content {
             Content::Points(points) => draw_points(canvas, frame, points),
@@ -103,7 +110,7 @@ impl<'a> Panel<'a> {
     }
 }
 
-/// Draws panels row by row, `columns` in a row, as an SVG file.
+/// Draws panels row by row, `columns` in a row.
 ///
 /// Panels of a row have the same axes, which hold 99.8 % of the points of each and all of each density. Abscissa and
 /// ordinate are to the same scale, unless one would be more than three times as long as the other. Dots are translucent,
@@ -114,7 +121,7 @@ impl<'a> Panel<'a> {
 /// let (exact, other) = (Target::TwoMoons.sample(2000, 1), Target::Rings.sample(2000, 2));
 /// let path = std::env::temp_dir().join("retrodict-doc-scatter.svg");
 /// let panels = [Panel::points("exact", exact.view()), Panel::points("learned", other.view()).caption("C2ST 0.93")];
-/// scatter_grid(&path, &panels, 2)?;
+/// scatter_grid(&panels, 2)?.write(&path)?;
 /// # std::fs::remove_file(&path).unwrap();
 /// # Ok::<(), retrodict::Error>(())
 /// ```
@@ -122,12 +129,8 @@ impl<'a> Panel<'a> {
 /// # Errors
 /// [`Error::Parameter`] for no panel or no column, for a density below 0 and for a range that cannot be shown,
 /// [`Error::Length`] if points have not two columns or no row or a density's lattice is not 2 x 2 at least,
-/// [`Error::NonFinite`] for the first value that is NaN or infinite, [`Error::File`] if the file cannot be written.
-pub fn scatter_grid(path: impl AsRef<Path>, panels: &[Panel<'_>], columns: usize) -> Result<(), Error> {
-    files::write(path, &scatter_svg(panels, columns)?)
-}
-
-fn scatter_svg(panels: &[Panel<'_>], columns: usize) -> Result<String, Error> {
+/// [`Error::NonFinite`] for the first value that is NaN or infinite.
+pub fn scatter_grid(panels: &[Panel<'_>], columns: usize) -> Result<Picture, Error> {
     if panels.is_empty() || columns == 0 {
         return Err(Error::parameter("panels", "there must be at least one, in at least one column"));
     }
@@ -148,7 +151,9 @@ fn scatter_svg(panels: &[Panel<'_>], columns: usize) -> Result<String, Error> {
         .collect();
     let width = left + columns.min(panels.len()) as f64 * (SIDE + GAP) - GAP + MARGIN;
     let titles: Vec<&str> = panels.iter().map(|panel| &*panel.title).collect();
-    Ok(render([width, bottom + MARGIN / 2.0], &titles.join(", "), |canvas| {
+    let described: Vec<String> = panels.iter().map(Panel::description).collect();
+    let size = [width, bottom + MARGIN / 2.0];
+    Ok(Picture::draw(size, &titles.join(", "), &described.join(" "), |canvas| {
         for ((row, [x, y]), &top) in rows.iter().zip(&axes).zip(&tops) {
             for (k, panel) in row.iter().enumerate() {
                 let frame = Frame { left: left + k as f64 * (SIDE + GAP), top, width: SIDE, height: SIDE, x, y };
@@ -193,7 +198,7 @@ fn draw_points(canvas: &mut Canvas, frame: &Frame, points: ArrayView2<'_, f64>) 
     let spots: Vec<Point> = inside.map(|row| frame.at(row[0], row[1])).collect();
     // Many dots are small ones.
     let radius = (45.0 / (points.nrows().min(MOST_DOTS) as f64).sqrt()).clamp(0.6, 1.8);
-    canvas.cloud(&spots, radius, colour(0), 0.45);
+    canvas.cloud(&spots, radius, colour(0).mix(0.45));
 }
 
 fn draw_density(canvas: &mut Canvas, frame: &Frame, values: ArrayView2<'_, f64>, [x, y]: [[f64; 2]; 2]) {
@@ -204,25 +209,23 @@ fn draw_density(canvas: &mut Canvas, frame: &Frame, values: ArrayView2<'_, f64>,
     let relative = values.mapv(|value| value / peak);
     for shade in 0..SHADES {
         let part = (shade as f64 + 0.5) / SHADES as f64;
-        let outline = fill_outline(&contours(relative.view(), part * part));
         let at = |[u, v]: [f64; 2]| frame.at(x[0] + u * (x[1] - x[0]), y[0] + v * (y[1] - y[0]));
-        canvas.area(&outline.into_iter().map(at).collect::<Vec<_>>(), tint(part));
+        let rings = contours(relative.view(), part * part).into_iter();
+        canvas.areas(rings.map(|ring| ring.into_iter().map(at).collect()).collect(), tint(part));
     }
 }
 
 /// From white through the first series' colour to a dark blue.
-fn tint(part: f64) -> RGBColor {
-    let RGBColor(r, g, b) = colour(0);
-    let stops = [[255.0; 3], [r, g, b].map(f64::from), [0.0, 58.0, 108.0]];
+fn tint(part: f64) -> Colour {
+    let stops = [[255.0; 3], colour(0).rgb.map(f64::from), [0.0, 58.0, 108.0]];
     let (from, t) = if part < 0.7 { (0, part / 0.7) } else { (1, (part - 0.7) / 0.3) };
-    let [r, g, b] = [0, 1, 2].map(|c| (stops[from][c] + t * (stops[from + 1][c] - stops[from][c])).round() as u8);
-    RGBColor(r, g, b)
+    Colour::solid([0, 1, 2].map(|c| (stops[from][c] + t * (stops[from + 1][c] - stops[from][c])).round() as u8))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::tests::{Folder, assert_well_formed};
+    use crate::report::tests::{assert_well_formed, texts};
     use crate::tasks::Target;
     use ndarray::{Array2, array};
 
@@ -238,17 +241,15 @@ mod tests {
             Panel::density("exact", values.view(), [-2.0, 2.0], [-2.0, 2.0]),
             Panel::points("third", points.view()),
         ];
-        let folder = Folder::new("scatter");
-        let path = folder.0.join("grid.svg");
-        scatter_grid(&path, &panels, 2).unwrap();
-        let svg = std::fs::read_to_string(&path).unwrap();
+        let svg = scatter_grid(&panels, 2).unwrap().to_svg();
         assert_well_formed(&svg);
-        for text in ["a&lt;b &amp; &quot;c&quot;", "C2ST 0.53", "exact", "third"] {
-            assert!(svg.contains(&format!(">\n{text}\n</text>")), "{text} is missing");
+        let found = texts(&svg);
+        for text in ["a<b & \"c\"", "C2ST 0.53", "exact", "third"] {
+            assert!(found.iter().any(|t| t == text), "{text} is missing");
         }
         // All points but the few beyond the 99.8 percent lie within the panels.
         assert!((2 * 490..=2 * 500).contains(&svg.matches("h0").count()));
-        assert_eq!(svg.matches("<polygon").count(), SHADES);
+        assert_eq!(svg.matches("z\" fill=").count(), SHADES);
     }
 
     #[test]
@@ -267,17 +268,18 @@ mod tests {
     fn odd_panels_still_make_a_plot() {
         let (one, same, wide) = (array![[1.0, -2.0]], Array2::zeros((9, 2)), array![[0.0, 1e-290], [1e300, 2e-290]]);
         for points in [&one, &same, &wide] {
-            assert_well_formed(&scatter_svg(&[Panel::points("", points.view())], 5).unwrap());
+            assert_well_formed(&scatter_grid(&[Panel::points("", points.view())], 5).unwrap().to_svg());
         }
         let flat = Array2::zeros((2, 2));
-        assert_well_formed(&scatter_svg(&[Panel::density("flat", flat.view(), [0.0, 1.0], [0.0, 9.0])], 1).unwrap());
+        let panel = Panel::density("flat", flat.view(), [0.0, 1.0], [0.0, 9.0]);
+        assert_well_formed(&scatter_grid(&[panel], 1).unwrap().to_svg());
     }
 
     #[test]
     fn wrong_input_is_named() {
         let good = moons();
-        let error = |panel: Panel<'_>| scatter_svg(&[panel], 2).unwrap_err();
-        assert!(scatter_svg(&[], 2).is_err() && scatter_svg(&[Panel::points("", good.view())], 0).is_err());
+        let error = |panel: Panel<'_>| scatter_grid(&[panel], 2).unwrap_err();
+        assert!(scatter_grid(&[], 2).is_err() && scatter_grid(&[Panel::points("", good.view())], 0).is_err());
         let (three, none, bad) = (Array2::zeros((4, 3)), Array2::zeros((0, 2)), array![[0.0, f64::NAN]]);
         let length = |what, expected, found| Error::Length { what, expected, found };
         assert_eq!(error(Panel::points("", three.view())), length("columns of points", 2, 3));

@@ -48,9 +48,7 @@ impl Envelope {
     /// Lowest and highest counts at each k from 1 to K - 1 of the narrowest envelope that holds all of them with at
     /// least this probability.
     pub fn band(&self, confidence: f64) -> Result<Vec<RangeInclusive<usize>>, Error> {
-        if !(confidence > 0.0 && confidence < 1.0) {
-            return Err(Error::parameter("confidence", format!("{confidence} must lie between 0 and 1")));
-        }
+        check_confidence(confidence)?;
         // `inside` falls as γ rises.
         let (mut low, mut high) = (-40.0_f64, 0.0);
         for _ in 0..40 {
@@ -95,6 +93,22 @@ pub(super) fn counts(values: &[f64], levels: usize) -> Vec<usize> {
         *count = sum;
     });
     counts
+}
+
+/// Counts between which all of `bins` equally likely bins of n numbers lie with at least this probability (Bonferroni).
+pub(super) fn bin_band(n: usize, bins: usize, confidence: f64) -> Result<RangeInclusive<usize>, Error> {
+    check_confidence(confidence)?;
+    if bins < 2 {
+        return Err(Error::parameter("bins", format!("{bins} must be at least 2")));
+    }
+    Ok(Binomial::new(n, 1.0 / bins as f64).inside((1.0 - confidence) / bins as f64))
+}
+
+fn check_confidence(confidence: f64) -> Result<(), Error> {
+    if confidence > 0.0 && confidence < 1.0 {
+        return Ok(());
+    }
+    Err(Error::parameter("confidence", format!("{confidence} must lie between 0 and 1")))
 }
 
 /// Twice the smaller tail of the binomial distribution at a count.

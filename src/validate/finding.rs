@@ -171,6 +171,19 @@ pub struct Curve {
     pub upper: Vec<f64>,
 }
 
+/// How many ranks fell into each of equally likely bins.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Histogram {
+    /// Of each bin, from the lowest ranks to the highest.
+    pub counts: Vec<usize>,
+    /// What each would be in the mean if all is right.
+    pub expected: f64,
+    /// Lower end of the band of all bins.
+    pub lower: usize,
+    /// Upper end of the band of all bins.
+    pub upper: usize,
+}
+
 /// A probability for a sentence.
 fn p_text(p_value: f64) -> String {
     match p_value {

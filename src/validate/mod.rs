@@ -38,7 +38,7 @@ mod wasserstein;
 pub use band::simultaneous_band;
 pub use c2st::C2st;
 pub use convergence::{Convergence, convergence};
-pub use finding::{Curve, Departure, Estimate, Finding, Verdict};
+pub use finding::{Curve, Departure, Estimate, Finding, Histogram, Verdict};
 pub use local_c2st::{LocalC2st, LocalC2stTest};
 pub use misspecification::{Misspecification, SimulatedCloud};
 pub use mmd::{Mmd, MmdTest};

@@ -7,8 +7,8 @@
 
 use super::band::largest_distance;
 use super::chi_square::{tails, upper_tail};
-use super::envelope::{Envelope, counts};
-use super::finding::{Curve, Departure, Estimate};
+use super::envelope::{Envelope, bin_band, counts};
+use super::finding::{Curve, Departure, Estimate, Histogram};
 use crate::error::Error;
 use crate::math::{normal_cdf, normal_quantile};
 
@@ -105,6 +105,19 @@ impl Uniform<'_> {
         }
     }
 
+    /// How many fall into each of equal bins, and the band in which all of them lie with at least this probability if all
+    /// is right.
+    pub fn histogram(&self, bins: usize, confidence: f64) -> Result<Histogram, Error> {
+        let band = bin_band(self.0.len(), bins, confidence)?;
+        let sums = counts(self.0, bins);
+        Ok(Histogram {
+            counts: sums.windows(2).map(|pair| pair[1] - pair[0]).collect(),
+            expected: self.n() / bins as f64,
+            lower: *band.start(),
+            upper: *band.end(),
+        })
+    }
+
     /// The distribution function at evenly spaced levels, between the ends of the band in which the whole curve lies with
     /// this probability if all is right.
     pub fn curve(&self, levels: usize, confidence: f64) -> Result<Curve, Error> {
@@ -124,6 +137,22 @@ impl Uniform<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rng::Philox;
+    use rand::RngExt;
+
+    #[test]
+    fn the_bins_of_uniform_numbers_leave_their_band_as_seldom_as_it_says() {
+        let mut rng = Philox::new(3, 0);
+        let leaves = (0..2000).filter(|_| {
+            let numbers: Vec<f64> = (0..200).map(|_| rng.random()).collect();
+            let Histogram { counts, lower, upper, expected } = Uniform(&numbers).histogram(10, 0.9).unwrap();
+            assert_eq!((counts.iter().sum::<usize>(), expected), (200, 20.0));
+            counts.iter().any(|count| !(lower..=upper).contains(count))
+        });
+        let leaves = leaves.count();
+        assert!((80..=200).contains(&leaves), "{leaves}"); // 10 % at most; counts are whole
+        assert!(Uniform(&[0.5]).histogram(1, 0.9).is_err() && Uniform(&[0.5]).histogram(5, 1.0).is_err());
+    }
 
     /// Φ(scale z + shift) for evenly spread normal z: ranks among a posterior that is `scale` times too narrow, and
     /// lies `shift` below the truth.

@@ -3,7 +3,7 @@
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, ArrayView3};
 
 use super::envelope::Envelope;
-use super::finding::{Curve, Estimate, Finding, Verdict};
+use super::finding::{Curve, Estimate, Finding, Histogram, Verdict};
 use super::ranking::Ranking;
 use super::uniform::{LEVELS, Uniform};
 use super::{band, bootstrap, calibration};
@@ -246,6 +246,16 @@ impl Validation {
     /// [`Error::Parameter`] unless 0 < confidence < 1.
     pub fn pp_curves(&self, levels: usize, confidence: f64) -> Result<Vec<Curve>, Error> {
         self.pit.columns().into_iter().map(|column| Uniform(&column.to_vec()).curve(levels, confidence)).collect()
+    }
+
+    /// The rank histogram of each parameter (simulation-based calibration: Talts et al. 2018). The band holds all bins of
+    /// one histogram with this probability or a little more if the posterior is right (Bonferroni).
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] unless there is a bin and 0 < confidence < 1.
+    pub fn rank_histograms(&self, bins: usize, confidence: f64) -> Result<Vec<Histogram>, Error> {
+        let columns = self.pit.columns().into_iter();
+        columns.map(|column| Uniform(&column.to_vec()).histogram(bins, confidence)).collect()
     }
 
     /// How often highest-density regions hold the truth, at evenly spaced levels of their mass (Hermans et al. 2022): below
