@@ -15,6 +15,11 @@ use crate::math::{exp, ln};
 /// Time runs over \[0, 1\] unless stated. The functions hold for all of it, and beyond it give what their formulas
 /// give; a NaN time gives NaN, except where a function does not depend on time.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(
+    feature = "weights",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "snake_case", deny_unknown_fields)
+)]
 pub enum NoiseSchedule {
     /// alpha = 1, sigma = sigma_min (sigma_max / sigma_min)^t, so g² = 2 sigma² ln(sigma_max / sigma_min) (Song et al.
     /// 2021, eq. 30).

@@ -11,6 +11,11 @@ use crate::store::Store;
 
 /// How the learning rate changes over the steps of a training.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(
+    feature = "weights",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "snake_case", deny_unknown_fields)
+)]
 pub enum Schedule {
     /// Always the same.
     Constant,
@@ -47,6 +52,7 @@ impl Schedule {
 /// m = β₁ m + (1 - β₁) g, v = β₂ v + (1 - β₂) g², w -= lr ( m̂ / (√v̂ + ε) + decay w ), where m̂ = m / (1 - β₁ᵗ) and
 /// v̂ = v / (1 - β₂ᵗ); then the average follows, e = d e + (1 - d) w with d = min(`ema`, (1 + t) / (10 + t)).
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "weights", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub struct Adam {
     /// Learning rate.
     pub learning_rate: f64,
@@ -57,6 +63,7 @@ pub struct Adam {
     /// Decoupled weight decay.
     pub weight_decay: f64,
     /// Largest norm of the gradient; infinite for none.
+    #[cfg_attr(feature = "weights", serde(with = "or_null"))]
     pub clip: f64,
     /// Decay of the moving average of the weights.
     pub ema: f64,
@@ -65,6 +72,20 @@ pub struct Adam {
 impl Default for Adam {
     fn default() -> Self {
         Self { learning_rate: 5e-4, betas: (0.9, 0.999), epsilon: 1e-8, weight_decay: 0.0, clip: 5.0, ema: 0.999 }
+    }
+}
+
+/// JSON has no infinity: a limit that is none is written as null.
+#[cfg(feature = "weights")]
+mod or_null {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub fn serialize<S: Serializer>(limit: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+        limit.is_finite().then_some(limit).serialize(serializer)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+        Ok(Option::deserialize(deserializer)?.unwrap_or(f64::INFINITY))
     }
 }
 

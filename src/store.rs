@@ -60,12 +60,18 @@ struct Entry {
 pub struct Layout {
     entries: Vec<Entry>,
     len: usize,
+    limit: Option<usize>,
 }
 
 impl Layout {
     /// An empty layout.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// An empty layout that takes no more than this many parameters (scalars): for settings that a file tells.
+    pub fn with_limit(limit: usize) -> Self {
+        Self { limit: Some(limit), ..Self::default() }
     }
 
     /// A scope whose parameters are named `name.…`.
@@ -116,8 +122,16 @@ impl Layout {
         if self.get(&name).is_some() {
             return Err(Error::parameter(name, "this name is taken"));
         }
+        let limit = self.limit.unwrap_or(isize::MAX as usize / size_of::<f64>());
+        let len = rows.checked_mul(cols).and_then(|size| size.checked_add(self.len)).filter(|&len| len <= limit);
+        let Some(len) = len else {
+            return Err(Error::parameter(
+                name,
+                format!("a {rows} x {cols} matrix is one too many for {limit} numbers"),
+            ));
+        };
         let param = Param { offset: self.len, rows, cols };
-        self.len += rows * cols;
+        self.len = len;
         self.entries.push(Entry { name, param, init });
         Ok(param)
     }
@@ -178,6 +192,24 @@ impl<T: Real> Store<T> {
         }
         let ema = params.clone();
         Self { layout, params, grads: zeros.clone(), first_moment: zeros.clone(), second_moment: zeros, ema }
+    }
+
+    /// With these weights, and nothing of how they came to be.
+    ///
+    /// # Errors
+    /// [`Error::Length`] if there is not one for each parameter of the layout.
+    pub fn with_weights(layout: Layout, weights: Vec<T>) -> Result<Self, Error> {
+        check_length("weights", layout.len(), weights.len())?;
+        let zeros = vec![T::ZERO; layout.len()];
+        let ema = weights.clone();
+        Ok(Self {
+            layout,
+            params: weights,
+            grads: zeros.clone(),
+            first_moment: zeros.clone(),
+            second_moment: zeros,
+            ema,
+        })
     }
 
     /// The names.

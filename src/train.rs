@@ -14,6 +14,7 @@ use crate::store::{Store, Weights};
 
 /// How to train.
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "weights", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub struct Training {
     /// Rows per step; the last batch of an epoch has what is left.
     pub batch: usize,
@@ -75,6 +76,7 @@ pub struct TrainingSet<'a, T> {
 
 /// What one epoch gave.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "weights", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub struct Epoch {
     /// Counted from 1.
     pub epoch: usize,
@@ -92,6 +94,7 @@ pub struct Epoch {
 
 /// All epochs.
 #[derive(Clone, Debug, Default, PartialEq)]
+#[cfg_attr(feature = "weights", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub struct History {
     /// First to last.
     pub epochs: Vec<Epoch>,

@@ -14,6 +14,8 @@ mod npz;
 mod replacement;
 #[cfg(feature = "arrays")]
 mod table;
+#[cfg(feature = "weights")]
+pub(crate) mod weights;
 
 #[cfg(feature = "arrays")]
 pub use self::csv::{CsvReader, CsvWriter};

@@ -46,6 +46,8 @@ impl Replacement {
     pub fn finish(mut self) -> Result<(), Error> {
         self.file.flush().map_err(|why| self.error(why))?;
         if let Some((beside, target)) = &self.rename {
+            // Else a loss of power could leave the new name on bytes that never reached the disk.
+            self.file.get_ref().sync_all().map_err(|why| self.error(why))?;
             std::fs::rename(beside, target).map_err(|why| self.error(why))?;
             self.rename = None;
         }

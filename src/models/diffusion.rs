@@ -22,7 +22,7 @@ use crate::device::Device;
 use crate::error::{Error, check_length};
 use crate::graph::{Graph, Var};
 use crate::math::normal_quantile;
-use crate::models::{Density, Evaluator, Family, Generative, OnEpoch, Problem, Trained, check_widths};
+use crate::models::{AnyFamily, Density, Evaluator, Family, Generative, OnEpoch, Problem, Trained, check_widths};
 use crate::nn::NoiseConditionedMlp;
 use crate::noise_schedule::NoiseSchedule;
 use crate::ops::elementwise::Activation;
@@ -38,6 +38,11 @@ use crate::store::{Layout, Scope};
 
 /// What the network stands for.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(
+    feature = "weights",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "snake_case", deny_unknown_fields)
+)]
 pub enum Parameterisation {
     /// The score itself (Song & Ermon 2019).
     Score,
@@ -56,6 +61,7 @@ pub enum Parameterisation {
 
 /// The weight λ(t) of denoising score matching.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "weights", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 pub enum Weighting {
     /// λ = σ²: the noise is equally well predicted at all levels (Song & Ermon 2019).
     SigmaSquared,
@@ -67,6 +73,11 @@ pub enum Weighting {
 
 /// The law of the times at which the network is trained.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(
+    feature = "weights",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "snake_case", deny_unknown_fields)
+)]
 pub enum Times {
     /// Uniform over the schedule's times.
     Uniform,
@@ -81,6 +92,7 @@ pub enum Times {
 
 /// The score network and how it is trained.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "weights", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub struct ScoreNetwork {
     /// How noise comes in.
     pub schedule: NoiseSchedule,
@@ -98,6 +110,7 @@ pub struct ScoreNetwork {
 
 /// How draws are made of the trained network.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "weights", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 pub enum DiffusionSampling {
     /// The probability flow in this many steps of Heun.
     Heun(usize),
@@ -115,6 +128,7 @@ pub enum DiffusionSampling {
 /// assert!(family.check().is_ok());
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "weights", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub struct Diffusion {
     /// The network and its training.
     pub network: ScoreNetwork,
@@ -194,6 +208,16 @@ impl Diffusion {
 
 impl<T: Real> Family<T> for Diffusion {
     type Model = dyn Density<T>;
+
+    fn model(&self, layout: &mut Layout, dim: usize, context: usize) -> Result<Box<dyn Density<T>>, Error> {
+        self.check()?;
+        let score = self.network.build(&mut layout.scope("score"), dim, context)?;
+        Ok(Box::new(DiffusionModel { settings: *self, score }))
+    }
+
+    fn settings(&self) -> Option<AnyFamily> {
+        Some(AnyFamily::Diffusion(*self))
+    }
 
     fn train(&self, problem: &Problem<'_, T>, on_epoch: OnEpoch<'_>) -> Result<Trained<T, dyn Density<T>>, Error> {
         self.check()?;
@@ -545,6 +569,7 @@ impl<T: Real> Evaluator<T> for FlowDensity<T> {
 /// Settings of a noise-conditional score network on discrete levels, drawn from by annealed Langevin dynamics (Song &
 /// Ermon 2019, 2020): a family without a density.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "weights", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub struct Ncsn {
     /// The network and its training; its schedule must be [`NoiseSchedule::Geometric`].
     pub network: ScoreNetwork,
@@ -564,13 +589,35 @@ impl Default for Ncsn {
     }
 }
 
+impl Ncsn {
+    /// Checks the settings.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] that names the one that cannot be.
+    pub fn check(&self) -> Result<(), Error> {
+        self.network.check()?;
+        match self.network.schedule {
+            NoiseSchedule::Geometric { .. } => Ok(()),
+            _ => Err(Error::parameter("schedule", "must be geometric levels; the family for others is `Diffusion`")),
+        }
+    }
+}
+
 impl<T: Real> Family<T> for Ncsn {
     type Model = NcsnModel;
 
+    fn model(&self, layout: &mut Layout, dim: usize, context: usize) -> Result<Box<NcsnModel>, Error> {
+        self.check()?;
+        let score = self.network.build(&mut layout.scope("score"), dim, context)?;
+        Ok(Box::new(NcsnModel { settings: *self, score }))
+    }
+
+    fn settings(&self) -> Option<AnyFamily> {
+        Some(AnyFamily::Ncsn(*self))
+    }
+
     fn train(&self, problem: &Problem<'_, T>, on_epoch: OnEpoch<'_>) -> Result<Trained<T, NcsnModel>, Error> {
-        let NoiseSchedule::Geometric { .. } = self.network.schedule else {
-            return Err(Error::parameter("schedule", "must be geometric levels; the family for others is `Diffusion`"));
-        };
+        self.check()?;
         let (score, store, history) = self.network.train(problem, on_epoch)?;
         Ok(Trained { model: Box::new(NcsnModel { settings: *self, score }), store, history })
     }

@@ -12,7 +12,7 @@ use std::time::Instant;
 use crate::device::Device;
 use crate::error::Error;
 use crate::graph::{Graph, Var};
-use crate::models::{Family, Generative, OnEpoch, Problem, Trained, check_widths, context_input};
+use crate::models::{AnyFamily, Family, Generative, OnEpoch, Problem, Trained, check_widths, context_input};
 use crate::nn::Mlp;
 use crate::ops::elementwise::Activation;
 use crate::optim::Optimiser;
@@ -30,6 +30,7 @@ use crate::train::{Epoch, History};
 /// not how good the model is. The averaged weights of the end are kept. The gradients are small, a few tenths in norm:
 /// a learning rate of 2e-3 to 5e-3 is about right.
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "weights", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub struct EnergyBased {
     /// Widths of the hidden layers.
     pub hidden: Vec<usize>,
@@ -126,10 +127,18 @@ impl<T: Real> Generative<T> for EnergyModel {
 impl<T: Real> Family<T> for EnergyBased {
     type Model = EnergyModel;
 
+    fn model(&self, layout: &mut Layout, dim: usize, context: usize) -> Result<Box<EnergyModel>, Error> {
+        Ok(Box::new(self.build(&mut layout.scope("energy"), dim, context)?))
+    }
+
+    fn settings(&self) -> Option<AnyFamily> {
+        Some(AnyFamily::EnergyBased(self.clone()))
+    }
+
     fn train(&self, problem: &Problem<'_, T>, on_epoch: OnEpoch<'_>) -> Result<Trained<T, EnergyModel>, Error> {
         problem.training.check()?;
         let mut layout = Layout::new();
-        let model = self.build(&mut layout.scope("energy"), problem.dim, problem.context)?;
+        let model = Family::<T>::model(self, &mut layout, problem.dim, problem.context)?;
         let mut store = Store::new(layout, problem.seed);
         let all = 0..store.layout().len();
         let mut graph = Graph::new();
@@ -144,7 +153,7 @@ impl<T: Real> Family<T> for EnergyBased {
             problem,
             plan,
             moves,
-            hmc: moves.compile(problem.device, &model)?,
+            hmc: moves.compile(problem.device, &*model)?,
             step_size: moves.step,
             optimiser: Optimiser::new(problem.training.adam.clone(), all.clone())?,
             chains: vec![T::ZERO; chains],
@@ -153,7 +162,7 @@ impl<T: Real> Family<T> for EnergyBased {
         let history = trainer.run(&mut store, on_epoch)?;
         let averaged = store.weights(Weights::Ema).to_vec();
         store.restart_from(all, &averaged);
-        Ok(Trained { model: Box::new(model), store, history })
+        Ok(Trained { model, store, history })
     }
 }
 

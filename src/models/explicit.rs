@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use crate::device::Device;
 use crate::error::{Error, check_length};
 use crate::graph::{Graph, Var};
-use crate::models::{Density, Evaluator, Generative, OnEpoch, Problem, Trained, context_input};
+use crate::models::{Density, Evaluator, Family, Generative, OnEpoch, Problem, Trained, context_input};
 use crate::plan::{Feed, Plan, Request};
 use crate::real::Real;
 use crate::sample::Sampler;
@@ -36,12 +36,25 @@ pub trait ExplicitDensity<T: Real>: Debug + Send + Sync {
 }
 
 /// Settings of a family of explicit densities.
-pub trait ExplicitFamily<T: Real>: Debug {
+pub trait ExplicitFamily<T: Real>: Family<T> {
     /// Registers a model of θ `[rows x dim]` given x `[rows x context]`.
     ///
     /// # Errors
     /// [`Error::Parameter`] that names the setting or width that cannot be.
     fn build(&self, scope: &mut Scope<'_>, dim: usize, context: usize) -> Result<Box<dyn ExplicitDensity<T>>, Error>;
+}
+
+/// Registers an explicit family's model: what its [`Family::model`] does.
+///
+/// # Errors
+/// As [`ExplicitFamily::build`].
+pub fn explicit_model<T: Real>(
+    family: &(impl ExplicitFamily<T> + ?Sized),
+    layout: &mut Layout,
+    dim: usize,
+    context: usize,
+) -> Result<Box<dyn Density<T>>, Error> {
+    Ok(Box::new(Explicit(family.build(&mut layout.scope("density"), dim, context)?)))
 }
 
 /// Trains an explicit family by maximum likelihood, minimising the mean of -log q(θ | x): what its

@@ -13,18 +13,19 @@
 use crate::error::Error;
 use crate::graph::{Graph, Var};
 use crate::models::{
-    Density, ExplicitDensity, ExplicitFamily, Family, OnEpoch, Problem, Trained, check_widths, maximum_likelihood,
-    or_constant,
+    AnyFamily, Density, ExplicitDensity, ExplicitFamily, Family, OnEpoch, Problem, Trained, check_widths,
+    explicit_model, maximum_likelihood, or_constant,
 };
 use crate::nn::Mlp;
 use crate::ops::coupling::Direction;
 use crate::ops::elementwise::Activation;
 use crate::real::Real;
 use crate::rng::permutation;
-use crate::store::{Init, Param, Scope};
+use crate::store::{Init, Layout, Param, Scope};
 
 /// Which columns a layer transforms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "weights", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 pub enum Split {
     /// The upper half and the lower half of the columns in turn.
     Halves,
@@ -52,6 +53,7 @@ impl Split {
 /// A learned map of all columns before each coupling. It starts as the identity: data arrive standardised and couplings
 /// start as the identity, so the data-dependent start of Kingma & Dhariwal (2018) would be the identity too.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "weights", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 pub enum Mixing {
     /// None; the split alone mixes.
     #[default]
@@ -83,6 +85,7 @@ impl Transform {
 
 /// Settings of a RealNVP flow.
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "weights", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub struct RealNvp {
     /// Number of coupling layers.
     pub layers: usize,
@@ -100,6 +103,7 @@ pub struct RealNvp {
 
 /// Settings of a neural spline flow.
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "weights", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub struct SplineFlow {
     /// Number of coupling layers.
     pub layers: usize,
@@ -231,6 +235,14 @@ impl<T: Real> ExplicitFamily<T> for RealNvp {
 impl<T: Real> Family<T> for RealNvp {
     type Model = dyn Density<T>;
 
+    fn model(&self, layout: &mut Layout, dim: usize, context: usize) -> Result<Box<dyn Density<T>>, Error> {
+        explicit_model(self, layout, dim, context)
+    }
+
+    fn settings(&self) -> Option<AnyFamily> {
+        Some(AnyFamily::RealNvp(self.clone()))
+    }
+
     fn train(&self, problem: &Problem<'_, T>, on_epoch: OnEpoch<'_>) -> Result<Trained<T, dyn Density<T>>, Error> {
         maximum_likelihood(self, problem, on_epoch)
     }
@@ -244,6 +256,14 @@ impl<T: Real> ExplicitFamily<T> for SplineFlow {
 
 impl<T: Real> Family<T> for SplineFlow {
     type Model = dyn Density<T>;
+
+    fn model(&self, layout: &mut Layout, dim: usize, context: usize) -> Result<Box<dyn Density<T>>, Error> {
+        explicit_model(self, layout, dim, context)
+    }
+
+    fn settings(&self) -> Option<AnyFamily> {
+        Some(AnyFamily::SplineFlow(self.clone()))
+    }
 
     fn train(&self, problem: &Problem<'_, T>, on_epoch: OnEpoch<'_>) -> Result<Trained<T, dyn Density<T>>, Error> {
         maximum_likelihood(self, problem, on_epoch)

@@ -11,7 +11,7 @@ use std::time::Instant;
 use crate::device::Device;
 use crate::error::Error;
 use crate::graph::{Graph, Var};
-use crate::models::{Family, Generative, OnEpoch, Problem, Trained, context_input};
+use crate::models::{AnyFamily, Family, Generative, OnEpoch, Problem, Trained, context_input};
 use crate::nn::Mlp;
 use crate::ops::elementwise::Activation;
 use crate::optim::{Adam, Optimiser};
@@ -29,6 +29,7 @@ use crate::train::{Epoch, History};
 /// 2013) between validation rows and fakes for the same x: it stands for the validation loss, and the averaged weights
 /// of the generator with the lowest are kept.
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "weights", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub struct Gan {
     /// Width of the generator's noise.
     pub latent: usize,
@@ -177,6 +178,14 @@ impl GanModel {
 
 impl<T: Real> Family<T> for Gan {
     type Model = GanModel;
+
+    fn model(&self, layout: &mut Layout, dim: usize, context: usize) -> Result<Box<GanModel>, Error> {
+        Ok(Box::new(self.build(layout, dim, context)?))
+    }
+
+    fn settings(&self) -> Option<AnyFamily> {
+        Some(AnyFamily::Gan(self.clone()))
+    }
 
     fn train(&self, problem: &Problem<'_, T>, on_epoch: OnEpoch<'_>) -> Result<Trained<T, GanModel>, Error> {
         problem.training.check()?;

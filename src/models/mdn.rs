@@ -3,17 +3,18 @@
 use crate::error::Error;
 use crate::graph::{Graph, Var};
 use crate::models::{
-    Density, ExplicitDensity, ExplicitFamily, Family, OnEpoch, Problem, Trained, check_widths, maximum_likelihood,
-    or_constant,
+    AnyFamily, Density, ExplicitDensity, ExplicitFamily, Family, OnEpoch, Problem, Trained, check_widths,
+    explicit_model, maximum_likelihood, or_constant,
 };
 use crate::nn::{Linear, Mlp};
 use crate::ops::elementwise::Activation;
 use crate::ops::mixture_log_density::Covariance;
 use crate::real::Real;
-use crate::store::{Init, Param, Scope};
+use crate::store::{Init, Layout, Param, Scope};
 
 /// Settings of a mixture density network.
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "weights", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub struct Mdn {
     /// Number of Gaussians.
     pub components: usize,
@@ -39,6 +40,14 @@ impl<T: Real> ExplicitFamily<T> for Mdn {
 
 impl<T: Real> Family<T> for Mdn {
     type Model = dyn Density<T>;
+
+    fn model(&self, layout: &mut Layout, dim: usize, context: usize) -> Result<Box<dyn Density<T>>, Error> {
+        explicit_model(self, layout, dim, context)
+    }
+
+    fn settings(&self) -> Option<AnyFamily> {
+        Some(AnyFamily::Mdn(self.clone()))
+    }
 
     fn train(&self, problem: &Problem<'_, T>, on_epoch: OnEpoch<'_>) -> Result<Trained<T, dyn Density<T>>, Error> {
         maximum_likelihood(self, problem, on_epoch)

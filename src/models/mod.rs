@@ -10,8 +10,11 @@
 //! | be recorded on a graph, and so differentiated | [`ExplicitDensity`] | mixtures, flows |
 //! | be evaluated up to a constant | [`LogDensity`](crate::sample::LogDensity) | energies, likelihoods, ratios |
 //!
+//! Where the family is chosen at run time, by a name or by a file, [`AnyFamily`] is one of them all.
+//!
 //! A width of 0 for the context x makes any model unconditional: q(θ).
 
+mod any;
 mod diffusion;
 mod energy;
 mod explicit;
@@ -20,12 +23,13 @@ mod gan;
 mod mdn;
 mod vae;
 
+pub use any::{AnyFamily, AnyModel};
 pub use diffusion::{
     Diffusion, DiffusionModel, DiffusionSampling, Ncsn, NcsnModel, Parameterisation, ScoreModel, ScoreNetwork, Times,
     Weighting,
 };
 pub use energy::{EnergyBased, EnergyModel};
-pub use explicit::{Explicit, ExplicitDensity, ExplicitFamily, maximum_likelihood};
+pub use explicit::{Explicit, ExplicitDensity, ExplicitFamily, explicit_model, maximum_likelihood};
 pub use flow::{CouplingFlow, Mixing, RealNvp, SplineFlow, Split};
 pub use gan::{Gan, GanModel};
 pub use mdn::{Mdn, MixtureNetwork};
@@ -81,6 +85,17 @@ pub trait Evaluator<T: Real> {
 pub trait Family<T: Real>: Debug {
     /// What the trained model can give: `dyn Density<T>` if it has a density.
     type Model: Generative<T> + ?Sized;
+
+    /// Registers an untrained model of θ `[rows x dim]` given x `[rows x context]`.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] that names the setting or width that cannot be.
+    fn model(&self, layout: &mut Layout, dim: usize, context: usize) -> Result<Box<Self::Model>, Error>;
+
+    /// The settings as a file tells them; none for a family that this library does not know.
+    fn settings(&self) -> Option<AnyFamily> {
+        None
+    }
 
     /// Trains a model of θ given x.
     ///

@@ -8,7 +8,7 @@
 use crate::device::Device;
 use crate::error::{Error, check_length};
 use crate::graph::{Graph, Var};
-use crate::models::{Evaluator, Family, Generative, OnEpoch, Problem, Trained, check_widths, context_input};
+use crate::models::{AnyFamily, Evaluator, Family, Generative, OnEpoch, Problem, Trained, check_widths, context_input};
 use crate::nn::Mlp;
 use crate::ops::elementwise::Activation;
 use crate::plan::{Batch, Feed, Plan, Request};
@@ -23,6 +23,7 @@ const LN_SIGMA: f64 = 6.0;
 
 /// The decoder's standard deviation.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "weights", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 pub enum DecoderNoise {
     /// This number, for standardised columns.
     Fixed(f64),
@@ -34,6 +35,7 @@ pub enum DecoderNoise {
 
 /// Settings of a variational autoencoder.
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "weights", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub struct Vae {
     /// Width of z.
     pub latent: usize,
@@ -94,14 +96,22 @@ impl Vae {
 impl<T: Real> Family<T> for Vae {
     type Model = VaeModel;
 
+    fn model(&self, layout: &mut Layout, dim: usize, context: usize) -> Result<Box<VaeModel>, Error> {
+        Ok(Box::new(self.build(&mut layout.scope("vae"), dim, context)?))
+    }
+
+    fn settings(&self) -> Option<AnyFamily> {
+        Some(AnyFamily::Vae(self.clone()))
+    }
+
     fn train(&self, problem: &Problem<'_, T>, on_epoch: OnEpoch<'_>) -> Result<Trained<T, VaeModel>, Error> {
         let mut layout = Layout::new();
-        let model = self.build(&mut layout.scope("vae"), problem.dim, problem.context)?;
+        let model = Family::<T>::model(self, &mut layout, problem.dim, problem.context)?;
         let loss = |graph: &mut Graph<T>, theta: Var, context: &[Var], more: &[Var]| {
             model.negative_elbo(graph, theta, context, more[0])
         };
         let (store, history) = problem.minimise(layout, &[Source::WarmUp(self.warm_up)], loss, on_epoch)?;
-        Ok(Trained { model: Box::new(model), store, history })
+        Ok(Trained { model, store, history })
     }
 }
 

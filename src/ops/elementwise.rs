@@ -16,6 +16,7 @@ use crate::real::Real;
 
 /// An elementwise function.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "weights", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 pub enum Activation {
     /// x
     #[default]

@@ -26,6 +26,7 @@ const CLAMP: f64 = 10.0;
 
 /// Which covariance a component of a Gaussian mixture has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "weights", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 pub enum Covariance {
     /// A variance for each column.
     Diagonal,

@@ -20,6 +20,7 @@ use crate::sample::{Draws, LogDensity, Sampler, Transition};
 /// (Metropolised independence sampling; Tierney 1994). Where the density is one of standardised columns and few
 /// dimensions, that carries chains between modes which no trajectory connects.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "weights", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub struct Hmc {
     /// Leapfrog steps of a trajectory.
     pub leapfrog: usize,

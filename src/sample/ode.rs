@@ -120,6 +120,7 @@ fn context_inputs<T: Real>(graph: &mut Graph<T>, cols: usize) -> Result<Vec<Var>
 
 /// How the divergence of the velocity is computed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "weights", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 pub enum Trace {
     /// Exactly, by one vector-Jacobian product for each column.
     #[default]

@@ -23,6 +23,7 @@ pub fn time_grid(start: f64, end: f64, steps: usize, rho: f64) -> Vec<f64> {
 /// |s|² = d / σ(t)², so η = 2 r² σ(t)²: means over a batch would let chains feel each other, and the norms of a single
 /// row throw it far away wherever its score is nearly 0.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "weights", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub struct Corrector {
     /// How many.
     pub steps: usize,

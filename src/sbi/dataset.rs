@@ -6,8 +6,8 @@ use crate::device::Device;
 use crate::error::{Error, check_length};
 use crate::models::Problem;
 use crate::real::Real;
-use crate::rng::permutation;
-use crate::sbi::{Standardise, Support};
+use crate::rng::{mix, permutation};
+use crate::sbi::{DataSummary, Standardise, Support};
 use crate::train::Training;
 
 /// What happens to simulations that are not finite.
@@ -45,6 +45,27 @@ pub struct DatasetOptions {
     pub non_finite: NonFinite,
 }
 
+/// The way from the units of a problem to learned coordinates.
+#[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "weights", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
+pub struct Scales {
+    /// θ to the reals.
+    pub(crate) support: Support,
+    /// These, standardised.
+    pub(crate) theta: Standardise,
+    /// x, standardised.
+    pub(crate) x: Standardise,
+}
+
+#[cfg(feature = "weights")]
+impl Scales {
+    /// `Ok` if the parts fit together, which those of a file may not.
+    pub(super) fn check(&self) -> Result<(), Error> {
+        check_length("scales of theta (the support's parameters)", self.support.dim(), self.theta.width())?;
+        self.theta.check().and(self.x.check())
+    }
+}
+
 /// Simulations in the coordinates in which densities are learned.
 ///
 /// Parameters are carried to the reals by the bijections of their support. Then both tables are standardised, column by
@@ -52,9 +73,7 @@ pub struct DatasetOptions {
 /// the training rows and from nothing else.
 #[derive(Clone, Debug)]
 pub struct Dataset<T = f32> {
-    pub(crate) support: Support,
-    pub(crate) theta_scale: Standardise,
-    pub(crate) x_scale: Standardise,
+    pub(super) scales: Scales,
     theta: Vec<T>,
     x: Vec<T>,
     training: Vec<u32>,
@@ -117,7 +136,8 @@ impl<T: Real> Dataset<T> {
             .flat_map(|&r| x.row(r).to_vec().into_iter().enumerate())
             .map(|(j, v)| T::from_f64(x_scale.forward(j, v)))
             .collect();
-        Ok(Self { support: support.clone(), theta_scale, x_scale, theta, x, training, validation, dropped })
+        let scales = Scales { support: support.clone(), theta: theta_scale, x: x_scale };
+        Ok(Self { scales, theta, x, training, validation, dropped })
     }
 
     /// Number of rows, for training and validation together.
@@ -130,14 +150,26 @@ impl<T: Real> Dataset<T> {
         self.dropped
     }
 
+    /// A number that another data set would hardly have: it depends on every bit of both tables in learned coordinates,
+    /// which are of type T, and on the split.
+    pub fn hash(&self) -> u64 {
+        let tables = [&self.theta, &self.x].map(|table| mix(0, table.iter().map(|v| v.to_f64().to_bits())));
+        let rows = [&self.training, &self.validation].map(|rows| mix(0, rows.iter().map(|&r| r.into())));
+        mix(T::SIGNIFICAND_BITS.into(), tables.into_iter().chain(rows))
+    }
+
+    pub(super) fn summary(&self) -> DataSummary {
+        DataSummary { rows: self.rows(), dropped: self.dropped, hash: self.hash() }
+    }
+
     /// Number of features of an observation.
     pub fn features(&self) -> usize {
-        self.x_scale.width()
+        self.scales.x.width()
     }
 
     /// The support of the parameters.
     pub fn support(&self) -> &Support {
-        &self.support
+        &self.scales.support
     }
 
     /// (θ, x) in learned coordinates.
@@ -148,7 +180,7 @@ impl<T: Real> Dataset<T> {
     /// What a family is given to train on.
     pub(crate) fn problem<'a>(&'a self, device: &'a Device, training: &'a Training, seed: u64) -> Problem<'a, T> {
         let [theta, x] = self.tables();
-        let (dim, context) = (self.support.dim(), self.features());
+        let (dim, context) = (self.scales.support.dim(), self.features());
         let (training_rows, validation_rows) = (&self.training, &self.validation);
         Problem { device, theta, dim, x, context, training_rows, validation_rows, training, seed }
     }
@@ -224,12 +256,12 @@ mod tests {
         other_theta.slice_mut(s![800.., 1]).fill(1e6);
         other_x.slice_mut(s![800.., ..]).fill(-1e6);
         let other = dataset(&other_theta, &other_x, Holdout::Last(0.2));
-        assert_eq!(whole.x_scale, other.x_scale, "validation rows have no say");
-        assert_eq!(whole.theta_scale, other.theta_scale);
+        assert_eq!(whole.scales.x, other.scales.x, "validation rows have no say");
+        assert_eq!(whole.scales.theta, other.scales.theta);
 
         for part in [s![..256, ..], s![..790, ..], s![10.., ..]] {
             let fewer = dataset(&theta.slice(part).to_owned(), &x.slice(part).to_owned(), Holdout::Last(0.2));
-            assert_ne!(whole.x_scale, fewer.x_scale, "every training row has its say");
+            assert_ne!(whole.scales.x, fewer.scales.x, "every training row has its say");
         }
     }
 

@@ -61,9 +61,33 @@ impl<T: Real, M: Generative<T> + ?Sized> Learned<T, M> {
         self.0.sample(Array1::zeros(0).view(), rows, seed)
     }
 
+    /// Writes the density to one file: see [`Posterior::save`].
+    ///
+    /// # Errors
+    /// As [`Posterior::save`].
+    #[cfg(feature = "weights")]
+    pub fn save(&self, path: impl AsRef<std::path::Path>) -> Result<(), Error> {
+        self.0.save(path)
+    }
+
     /// The same density as a posterior whose observations have no feature.
     pub fn as_posterior(&self) -> &Posterior<T, M> {
         &self.0
+    }
+}
+
+#[cfg(feature = "weights")]
+impl<T: Real, M: crate::sbi::Loadable<T> + ?Sized> Learned<T, M> {
+    /// Reads a density from its file: see [`Posterior::load`].
+    ///
+    /// # Errors
+    /// As [`Posterior::load`], and [`Error::File`] if the file holds a posterior that needs observations.
+    pub fn load(device: &Device, path: impl AsRef<std::path::Path>) -> Result<Self, Error> {
+        let posterior = Posterior::load(device, &path)?;
+        match posterior.features() {
+            0 => Ok(Self(posterior)),
+            n => Err(Error::file(path.as_ref(), format!("a posterior given {n} features, not a density of its own"))),
+        }
     }
 }
 

@@ -5,7 +5,10 @@ mod density;
 #[cfg(feature = "external")]
 mod external;
 mod npe;
+mod origin;
 mod posterior;
+#[cfg(feature = "weights")]
+mod posterior_file;
 pub mod prior;
 #[cfg(feature = "toml")]
 mod prior_file;
@@ -16,12 +19,15 @@ mod standardise;
 pub mod support;
 mod unnormalised;
 
-pub use dataset::{Dataset, DatasetOptions, Holdout, NonFinite};
+pub use dataset::{Dataset, DatasetOptions, Holdout, NonFinite, Scales};
 pub use density::Learned;
 #[cfg(feature = "external")]
 pub use external::{Exchange, External, ExternalRun, Failure};
 pub use npe::Npe;
-pub use posterior::Posterior;
+pub use origin::{DataSummary, Estimator, Origin};
+pub use posterior::{AnyPosterior, Posterior};
+#[cfg(feature = "weights")]
+pub use posterior_file::Loadable;
 pub use prior::Prior;
 #[cfg(feature = "toml")]
 pub use prior_file::PriorFile;

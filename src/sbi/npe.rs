@@ -7,9 +7,9 @@ use std::ops::ControlFlow;
 
 use crate::device::Device;
 use crate::error::Error;
-use crate::models::{Family, RealNvp};
+use crate::models::{Family, RealNvp, Trained};
 use crate::real::Real;
-use crate::sbi::{Dataset, Posterior};
+use crate::sbi::{Dataset, Estimator, Origin, Posterior};
 use crate::train::{Epoch, History, Training};
 
 /// Settings of an estimator: the density family, and how it is trained.
@@ -25,6 +25,7 @@ use crate::train::{Epoch, History, Training};
 /// # Ok(()) }
 /// ```
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "weights", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub struct Npe<F = RealNvp> {
     /// The density family.
     pub family: F,
@@ -65,7 +66,11 @@ impl<F> Npe<F> {
         F: Family<T>,
     {
         let mut on_epoch = on_epoch;
-        let trained = self.family.train(&data.problem(device, &self.training, self.seed), &mut on_epoch)?;
-        Ok((Posterior::new(device, data, trained.model, trained.store), trained.history))
+        let problem = data.problem(device, &self.training, self.seed);
+        let Trained { model, store, history } = self.family.train(&problem, &mut on_epoch)?;
+        let known = |family| Estimator::Npe(Npe { family, training: self.training.clone(), seed: self.seed });
+        let estimator = self.family.settings().map(known);
+        let origin = Origin { estimator, prior: None, data: data.summary(), history: history.clone() };
+        Ok((Posterior::new(device, &data.scales, (model, store), origin), history))
     }
 }

@@ -6,13 +6,13 @@ use ndarray::{Array1, Array2, Array3, ArrayView1, ArrayView2, ArrayView3};
 
 use crate::device::Device;
 use crate::error::{Error, check_finite, check_length};
-use crate::models::{Density, Evaluator, Generative, VaeModel};
+use crate::models::{AnyModel, Density, Evaluator, Generative, VaeModel};
 use crate::plan::Feed;
 use crate::progress::{Cancel, Watch};
 use crate::real::Real;
 use crate::rng::{NoiseRows, mix};
 use crate::sample::{Draws, Sampler};
-use crate::sbi::{Dataset, Standardise, Support};
+use crate::sbi::{Origin, Prior, Scales, Support};
 use crate::store::{Store, Weights};
 
 /// Rows that are computed at once: what bounds the memory beside the result.
@@ -31,26 +31,38 @@ const PIECE: usize = 512;
 /// What it can do is its type: every model can be drawn from, `log_prob` is there for a [`Density`] (the default).
 #[derive(Debug)]
 pub struct Posterior<T: Real = f32, M: ?Sized = dyn Density<T>> {
-    device: Device,
-    support: Support,
-    theta_scale: Standardise,
-    x_scale: Standardise,
-    model: Box<M>,
-    store: Store<T>,
+    pub(super) device: Device,
+    pub(super) scales: Scales,
+    pub(super) model: Box<M>,
+    pub(super) store: Store<T>,
+    pub(super) origin: Origin,
     cancel: Cancel,
 }
 
+/// A posterior of any family: what [`AnyFamily`](crate::models::AnyFamily) trains, and as what every file can be loaded.
+pub type AnyPosterior<T = f32> = Posterior<T, AnyModel<T>>;
+
 impl<T: Real, M: Generative<T> + ?Sized> Posterior<T, M> {
-    pub(crate) fn new(device: &Device, data: &Dataset<T>, model: Box<M>, store: Store<T>) -> Self {
-        Self {
-            device: device.clone(),
-            support: data.support.clone(),
-            theta_scale: data.theta_scale.clone(),
-            x_scale: data.x_scale.clone(),
-            model,
-            store,
-            cancel: Cancel::default(),
+    pub(super) fn new(device: &Device, scales: &Scales, (model, store): (Box<M>, Store<T>), origin: Origin) -> Self {
+        Self { device: device.clone(), scales: scales.clone(), model, store, origin, cancel: Cancel::default() }
+    }
+
+    /// The same, knowing the prior that the simulations were drawn from, which its file will tell.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] if the prior is on another support.
+    pub fn with_prior(mut self, prior: &Prior) -> Result<Self, Error> {
+        if *prior.support() != self.scales.support {
+            let why = format!("is on {}; the posterior is on {}", prior.support(), self.scales.support);
+            return Err(Error::parameter("prior", why));
         }
+        self.origin.prior = Some(prior.clone());
+        Ok(self)
+    }
+
+    /// How it came to be: settings, prior, data, history.
+    pub fn origin(&self) -> &Origin {
+        &self.origin
     }
 
     /// The same, with a switch that stops what takes long.
@@ -70,12 +82,12 @@ impl<T: Real, M: Generative<T> + ?Sized> Posterior<T, M> {
 
     /// The parameters and where they lie.
     pub fn support(&self) -> &Support {
-        &self.support
+        &self.scales.support
     }
 
     /// Number of features of an observation.
     pub fn features(&self) -> usize {
-        self.x_scale.width()
+        self.scales.x.width()
     }
 
     /// The trained weights, one flat vector; their names are those of the density's modules.
@@ -98,7 +110,7 @@ impl<T: Real, M: Generative<T> + ?Sized> Posterior<T, M> {
     /// As [`Posterior::sample`], naming the row.
     pub fn sample_many(&self, x: ArrayView2<'_, f64>, draws: usize, seed: u64) -> Result<Array3<f64>, Error> {
         let mut sampler = Chunks::new(self, x, draws, seed)?;
-        let (rows, dim) = (x.nrows() * draws, self.support.dim());
+        let (rows, dim) = (x.nrows() * draws, self.scales.support.dim());
         let mut theta = vec![0.0; rows * dim];
         for (i, out) in theta.chunks_mut(CHUNK * dim).enumerate() {
             let start = i * CHUNK;
@@ -135,7 +147,7 @@ impl<T: Real, M: Generative<T> + ?Sized> Posterior<T, M> {
         mut each: impl FnMut(usize, ArrayView3<'_, f64>) -> Result<(), Error>,
     ) -> Result<(), Error> {
         let mut sampler = Chunks::new(self, x, draws, seed)?;
-        let dim = self.support.dim();
+        let dim = self.scales.support.dim();
         let together = (CHUNK / draws.max(1)).max(1);
         let mut theta = vec![0.0; together.min(x.nrows()) * draws * dim];
         for first in (0..x.nrows()).step_by(together) {
@@ -154,7 +166,7 @@ impl<T: Real, M: Generative<T> + ?Sized> Posterior<T, M> {
     fn standardised(&self, x: ArrayView2<'_, f64>) -> Result<Vec<T>, Error> {
         check_length("observation features", self.features(), x.ncols())?;
         check_finite("observation", x)?;
-        Ok(x.indexed_iter().map(|((_, j), &v)| T::from_f64(self.x_scale.forward(j, v))).collect())
+        Ok(x.indexed_iter().map(|((_, j), &v)| T::from_f64(self.scales.x.forward(j, v))).collect())
     }
 }
 
@@ -186,7 +198,7 @@ impl<T: Real, M: Generative<T> + ?Sized> Posterior<T, M> {
         x: ArrayView2<'_, f64>,
         observation: impl Fn(usize) -> usize + Sync,
     ) -> Result<Array1<f64>, Error> {
-        let dim = self.support.dim();
+        let dim = self.scales.support.dim();
         check_length("theta columns", dim, theta.ncols())?;
         check_finite("theta", theta)?;
         let x = self.standardised(x)?;
@@ -209,20 +221,20 @@ impl<T: Real, M: Generative<T> + ?Sized> Posterior<T, M> {
 
     /// Carries rows of θ to learned coordinates; returns ln |det dz/dθ| of each, -∞ outside the support.
     fn to_learned(&self, theta: ArrayView2<'_, f64>, z: &mut [T]) -> Vec<f64> {
-        let dim = self.support.dim();
+        let dim = self.scales.support.dim();
         let mut pieces: Vec<_> = z.chunks_mut(PIECE * dim).map(|z| (z, Vec::new())).collect();
         self.device.pool().run_over(&mut pieces, |p, (z, ln_dets)| {
             let mut u = vec![0.0; dim];
             for (i, z) in z.chunks_exact_mut(dim).enumerate() {
                 let theta = theta.row(p * PIECE + i).to_vec();
-                if self.support.unconstrain(&theta, &mut u).is_err() {
+                if self.scales.support.unconstrain(&theta, &mut u).is_err() {
                     z.fill(T::ZERO);
                     ln_dets.push(f64::NEG_INFINITY);
                     continue;
                 }
-                let bijection = self.support.ln_det(&u).expect("u has the support's width");
-                u.iter_mut().enumerate().for_each(|(j, u)| *u = self.theta_scale.forward(j, *u));
-                ln_dets.push(self.theta_scale.ln_det(&u) - bijection);
+                let bijection = self.scales.support.ln_det(&u).expect("u has the support's width");
+                u.iter_mut().enumerate().for_each(|(j, u)| *u = self.scales.theta.forward(j, *u));
+                ln_dets.push(self.scales.theta.ln_det(&u) - bijection);
                 z.iter_mut().zip(&u).for_each(|(z, &u)| *z = T::from_f64(u));
             }
         });
@@ -271,7 +283,7 @@ impl<'a, T: Real, M: Generative<T> + ?Sized> Chunks<'a, T, M> {
     }
 
     fn draw(&mut self, rows: Range<usize>, theta: &mut [f64]) -> Result<(), Error> {
-        let dim = self.posterior.support.dim();
+        let dim = self.posterior.scales.support.dim();
         self.z.resize(rows.len() * dim, T::ZERO);
         let index: Vec<u32> = rows.clone().map(|row| (row / self.draws) as u32).collect();
         let context = [Feed::Gather(&self.x, &index)];
@@ -293,7 +305,7 @@ impl<'a, T: Real, M: Generative<T> + ?Sized> Chunks<'a, T, M> {
 
     /// From learned coordinates to the prior's own.
     fn to_parameters(&self, theta: &mut [f64]) {
-        let (support, scale) = (&self.posterior.support, &self.posterior.theta_scale);
+        let (support, scale) = (&self.posterior.scales.support, &self.posterior.scales.theta);
         let dim = support.dim();
         let mut pieces: Vec<_> = theta.chunks_mut(PIECE * dim).zip(self.z.chunks(PIECE * dim)).collect();
         self.posterior.device.pool().run_over(&mut pieces, |_, (theta, z)| {

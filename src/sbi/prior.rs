@@ -7,6 +7,8 @@ use rand_distr::{Distribution, Gamma, Open01, StandardNormal};
 
 use super::scalar::Scalar;
 use super::shares::Shares;
+#[cfg(feature = "weights")]
+use super::support::Named;
 use super::support::{Support, SupportBuilder};
 use crate::error::{Error, check_length};
 
@@ -30,6 +32,11 @@ use crate::error::{Error, check_length};
 /// # Ok::<(), retrodict::Error>(())
 /// ```
 #[derive(Debug, Clone, PartialEq)]
+#[cfg_attr(
+    feature = "weights",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(try_from = "Vec<Named<Law>>", into = "Vec<Named<Law>>")
+)]
 pub struct Prior {
     support: Support,
     /// One for each block of the support.
@@ -37,9 +44,37 @@ pub struct Prior {
 }
 
 #[derive(Debug, Clone, PartialEq)]
+#[cfg_attr(feature = "weights", derive(serde::Serialize, serde::Deserialize), serde(untagged))]
 pub(super) enum Law {
     Scalar(Scalar),
     Dirichlet(Dirichlet),
+}
+
+#[cfg(feature = "weights")]
+impl From<Prior> for Vec<Named<Law>> {
+    fn from(prior: Prior) -> Self {
+        let names = prior.support.columns().map(|columns| prior.support.names()[columns].to_vec());
+        names.zip(prior.laws.clone()).map(|(names, law)| Named { names, law }).collect()
+    }
+}
+
+#[cfg(feature = "weights")]
+impl TryFrom<Vec<Named<Law>>> for Prior {
+    type Error = Error;
+
+    fn try_from(blocks: Vec<Named<Law>>) -> Result<Self, Error> {
+        let add = |builder: PriorBuilder, Named { names, law }: Named<Law>| {
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            match law {
+                Law::Scalar(scalar) => builder.scalar(names.first().unwrap_or(&""), scalar),
+                Law::Dirichlet(Dirichlet { form, alpha, .. }) => builder.shares(&names, form, &alpha),
+            }
+        };
+        if let Some(block) = blocks.iter().find(|b| matches!(b.law, Law::Scalar(_)) && b.names.len() != 1) {
+            return Err(Error::parameter(block.names.join(", "), "this law is that of a single name"));
+        }
+        blocks.into_iter().fold(Prior::new(), add).build()
+    }
 }
 
 impl Prior {
@@ -108,12 +143,42 @@ impl Prior {
 ///
 /// Running sums of the shares are a map of determinant one, so both forms have this density.
 #[derive(Debug, Clone, PartialEq)]
+#[cfg_attr(
+    feature = "weights",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(try_from = "DirichletForm", into = "DirichletForm")
+)]
 pub(super) struct Dirichlet {
     pub(super) form: Shares,
     pub(super) alpha: Vec<f64>,
     /// The `k`-th break of the stick is Beta(alpha_k, sum of the later alphas).
     breaks: Vec<(LnGamma, LnGamma)>,
     ln_norm: f64,
+}
+
+/// The law as a file tells it.
+#[cfg(feature = "weights")]
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DirichletForm {
+    shares: Shares,
+    concentrations: Vec<f64>,
+}
+
+#[cfg(feature = "weights")]
+impl From<Dirichlet> for DirichletForm {
+    fn from(Dirichlet { form, alpha, .. }: Dirichlet) -> Self {
+        Self { shares: form, concentrations: alpha }
+    }
+}
+
+#[cfg(feature = "weights")]
+impl TryFrom<DirichletForm> for Dirichlet {
+    type Error = String;
+
+    fn try_from(DirichletForm { shares, concentrations }: DirichletForm) -> Result<Self, String> {
+        Self::new(shares, concentrations.len().saturating_sub(1), concentrations)
+    }
 }
 
 /// Outside, a float holds neither the draws nor the normalisation.

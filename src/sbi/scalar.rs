@@ -32,6 +32,11 @@ pub(super) fn score(below: f64, above: f64) -> f64 {
 
 /// The law of one parameter. `unconstrain` carries it to the standard normal.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[cfg_attr(
+    feature = "weights",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "snake_case", deny_unknown_fields)
+)]
 pub(super) enum Scalar {
     /// `theta = mean + sd u`, on the reals.
     Normal { mean: f64, sd: f64 },

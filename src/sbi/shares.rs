@@ -18,6 +18,11 @@ const SLACK: f64 = 1e-12;
 
 /// How the first `K - 1` of `K` parts are written as parameters.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[cfg_attr(
+    feature = "weights",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "snake_case", deny_unknown_fields)
+)]
 pub(super) enum Shares {
     /// As they are: each at least 0, their sum at most 1.
     Simplex,

@@ -17,6 +17,7 @@ const NORMAL_IQR: f64 = 1.348_979_500_392_163_4;
 
 /// The map of one column.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "weights", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 struct Column {
     centre: f64,
     scale: f64,
@@ -68,6 +69,7 @@ fn deviation(values: &[f64]) -> f64 {
 
 /// An invertible map of each column of a table to numbers of order one.
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "weights", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub(crate) struct Standardise {
     columns: Vec<Column>,
 }
@@ -85,6 +87,16 @@ impl Standardise {
             Column::fit(&mut buffer)
         };
         Ok(Self { columns: (0..columns).map(&mut column).collect() })
+    }
+
+    /// `Ok` if every column's map is one, which that of a file may not be.
+    #[cfg(feature = "weights")]
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        let good = |c: &Column| c.centre.is_finite() && c.scale > 0.0 && c.scale.is_finite() && c.knee > 0.0;
+        match self.columns.iter().position(|c| !good(c)) {
+            None => Ok(()),
+            Some(j) => Err(Error::parameter(format!("scale of column {j}"), "must be positive and finite")),
+        }
     }
 
     /// Number of columns.

@@ -39,6 +39,11 @@ use crate::error::{Error, check_length};
 /// # Ok::<(), retrodict::Error>(())
 /// ```
 #[derive(Debug, Clone, PartialEq)]
+#[cfg_attr(
+    feature = "weights",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(try_from = "Vec<Named<Law>>", into = "Vec<Named<Law>>")
+)]
 pub struct Support {
     names: Vec<String>,
     blocks: Vec<Block>,
@@ -53,9 +58,40 @@ struct Block {
 
 /// The law that a block's bijection carries to the standard normal.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[cfg_attr(feature = "weights", derive(serde::Serialize, serde::Deserialize), serde(untagged))]
 enum Law {
     Scalar(Scalar),
     Shares(Shares),
+}
+
+/// A block as a file tells it.
+#[cfg(feature = "weights")]
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Named<L> {
+    pub names: Vec<String>,
+    pub law: L,
+}
+
+#[cfg(feature = "weights")]
+impl From<Support> for Vec<Named<Law>> {
+    fn from(support: Support) -> Self {
+        let names = |block: &Block| support.names[block.columns.clone()].to_vec();
+        support.blocks.iter().map(|block| Named { names: names(block), law: block.law }).collect()
+    }
+}
+
+#[cfg(feature = "weights")]
+impl TryFrom<Vec<Named<Law>>> for Support {
+    type Error = Error;
+
+    fn try_from(blocks: Vec<Named<Law>>) -> Result<Self, Error> {
+        let add = |builder: SupportBuilder, Named { names, law }: Named<Law>| {
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            builder.block(&names, law)
+        };
+        blocks.into_iter().fold(Support::new(), add).build()
+    }
 }
 
 impl Support {
@@ -274,6 +310,7 @@ impl SupportBuilder {
         }
         for Block { columns, law } in &blocks {
             let checked = match law {
+                Law::Scalar(_) if columns.len() != 1 => Err("this law is that of a single name".into()),
                 Law::Scalar(scalar) => scalar.check(),
                 Law::Shares(shares) => shares.check(),
             };

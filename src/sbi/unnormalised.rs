@@ -14,7 +14,7 @@ use crate::nn::Mlp;
 use crate::ops::elementwise::Activation;
 use crate::real::Real;
 use crate::sample::{Hmc, LogDensity, Sampler};
-use crate::sbi::{Dataset, Posterior, Prior, Standardise};
+use crate::sbi::{Dataset, Estimator, Origin, Posterior, Prior, Scales, Standardise};
 use crate::store::Layout;
 use crate::train::{History, Source, Training};
 
@@ -26,9 +26,9 @@ struct LearnedPrior {
 }
 
 impl LearnedPrior {
-    fn new<T: Real>(prior: &Prior, data: &Dataset<T>) -> Result<Self, Error> {
-        check_length("parameters of the prior (those of the data set)", data.support.dim(), prior.dim())?;
-        Ok(Self { prior: prior.clone(), scale: data.theta_scale.clone() })
+    fn new(prior: Prior, scales: &Scales) -> Result<Self, Error> {
+        check_length("parameters of the prior (those of the data set)", scales.support.dim(), prior.dim())?;
+        Ok(Self { prior, scale: scales.theta.clone() })
     }
 
     /// ln p(z) = ln p(θ) + ln |dθ/du| - ln |dz/du|
@@ -64,6 +64,7 @@ impl LearnedPrior {
 
 /// Settings of neural likelihood estimation.
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "weights", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub struct Nle<F> {
     /// The family of q(x | θ).
     pub family: F,
@@ -96,19 +97,43 @@ impl<F> Nle<F> {
     where
         F: ExplicitFamily<T>,
     {
-        let prior = LearnedPrior::new(prior, data)?;
         let swapped = data.problem(device, &self.training, self.seed);
         let swapped =
             Problem { theta: swapped.x, dim: swapped.context, x: swapped.theta, context: swapped.dim, ..swapped };
         let mut layout = Layout::new();
-        let likelihood = self.family.build(&mut layout.scope("likelihood"), swapped.dim, swapped.context)?;
+        let model = self.model(&mut layout, prior.clone(), &data.scales)?;
         let loss = |graph: &mut Graph<T>, x: Var, theta: &[Var], _: &[Var]| {
-            let log_prob = likelihood.log_prob(graph, x, theta)?;
+            let log_prob = model.likelihood.log_prob(graph, x, theta)?;
             graph.scale(log_prob, -1.0)
         };
         let (store, history) = swapped.minimise(layout, &[], loss, &mut |_| std::ops::ControlFlow::Continue(()))?;
-        let model = LikelihoodModel { likelihood, prior, hmc: self.hmc };
-        Ok((Posterior::new(device, data, Box::new(model), store), history))
+        let known = |family| {
+            let Self { training, hmc, seed, .. } = self;
+            Estimator::Nle(Nle { family, training: training.clone(), hmc: *hmc, seed: *seed })
+        };
+        let origin = Origin {
+            estimator: self.family.settings().map(known),
+            prior: Some(prior.clone()),
+            data: data.summary(),
+            history: history.clone(),
+        };
+        Ok((Posterior::new(device, &data.scales, (Box::new(model), store), origin), history))
+    }
+
+    /// Registers an untrained likelihood.
+    pub(super) fn model<T: Real>(
+        &self,
+        layout: &mut Layout,
+        prior: Prior,
+        scales: &Scales,
+    ) -> Result<LikelihoodModel<T>, Error>
+    where
+        F: ExplicitFamily<T>,
+    {
+        let prior = LearnedPrior::new(prior, scales)?;
+        let (theta, x) = (scales.theta.width(), scales.x.width());
+        let likelihood = self.family.build(&mut layout.scope("likelihood"), x, theta)?;
+        Ok(LikelihoodModel { likelihood, prior, hmc: self.hmc })
     }
 }
 
@@ -153,6 +178,7 @@ impl<T: Real> Generative<T> for LikelihoodModel<T> {
 
 /// Settings of neural ratio estimation.
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "weights", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub struct Nre {
     /// Widths of the classifier's hidden layers.
     pub hidden: Vec<usize>,
@@ -189,11 +215,10 @@ impl Nre {
         data: &Dataset<T>,
         prior: &Prior,
     ) -> Result<(Posterior<T, RatioModel>, History), Error> {
-        let prior = LearnedPrior::new(prior, data)?;
         let problem = data.problem(device, &self.training, self.seed);
         let mut layout = Layout::new();
-        let inputs = problem.dim + problem.context;
-        let network = Mlp::new(&mut layout.scope("ratio"), inputs, &self.hidden, 1, self.activation)?;
+        let model = self.model(&mut layout, prior.clone(), &data.scales)?;
+        let network = &model.network;
         let loss = |graph: &mut Graph<T>, theta: Var, x: &[Var], other: &[Var]| {
             let mut cost = |theta: Var, sign: f64| {
                 let logit = network.forward(graph, &[theta, x[0]])?;
@@ -205,8 +230,21 @@ impl Nre {
         };
         let other = [Source::Next(problem.theta)];
         let (store, history) = problem.minimise(layout, &other, loss, &mut |_| std::ops::ControlFlow::Continue(()))?;
-        let model = RatioModel { dim: problem.dim, context: problem.context, network, prior, hmc: self.hmc };
-        Ok((Posterior::new(device, data, Box::new(model), store), history))
+        let origin = Origin {
+            estimator: Some(Estimator::Nre(self.clone())),
+            prior: Some(prior.clone()),
+            data: data.summary(),
+            history: history.clone(),
+        };
+        Ok((Posterior::new(device, &data.scales, (Box::new(model), store), origin), history))
+    }
+
+    /// Registers an untrained ratio.
+    pub(super) fn model(&self, layout: &mut Layout, prior: Prior, scales: &Scales) -> Result<RatioModel, Error> {
+        let prior = LearnedPrior::new(prior, scales)?;
+        let (dim, context) = (scales.theta.width(), scales.x.width());
+        let network = Mlp::new(&mut layout.scope("ratio"), dim + context, &self.hidden, 1, self.activation)?;
+        Ok(RatioModel { dim, context, network, prior, hmc: self.hmc })
     }
 }
 
