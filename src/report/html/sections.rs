@@ -95,7 +95,7 @@ impl Report {
             let items: String = some.map(item).collect();
             if items.is_empty() { items } else { format!("<ul class=\"findings\">\n{items}</ul>\n") }
         };
-        let summary = format!("<strong>{} {worst}</strong> <span>is the worst verdict: {counts}.</span>", mark(worst));
+        let summary = format!("<strong>{} {worst}</strong> <span>overall: {counts}.</span>", mark(worst));
         self.add(&format!("<p class=\"summary {worst}\">{summary}</p>\n{}", list(false)))
             .add(&format!("<details><summary>What is sound</summary>\n{}</details>\n", list(true)))
     }
