@@ -18,7 +18,7 @@ galaxies *ARGS:
 
 # Every density family on densities whose truth is known (`--quick` for a look).
 zoo *ARGS:
-    cargo run --release --features progress --example density_zoo -- {{ARGS}}
+    cargo run --release --features plots,progress --example density_zoo -- {{ARGS}}
 
 # The PTX that stands beside the CUDA kernels (installs NVRTC under target/; needs no GPU).
 kernels:

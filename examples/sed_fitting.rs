@@ -21,7 +21,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use ndarray::{Array2, Array3, Axis};
-use retrodict::models::RealNvp;
+use retrodict::models::{Density, Family, RealNvp};
 use retrodict::optim::{Adam, Schedule};
 use retrodict::rng::Philox;
 use retrodict::sbi::{DatasetOptions, Holdout, Simulations};
@@ -50,6 +50,11 @@ const QUICK: Scale = Scale { observations: 1, epochs: 2, draws: 500, test_rows: 
 const HELD_OUT: usize = 4000;
 /// A reference posterior of fewer effective samples is too noisy to compare with.
 const LEAST_ESS: f64 = 300.0;
+
+/// Any family that has a density can stand here: `SplineFlow::default()`, `Mdn::default()`, `Diffusion::edm()`.
+fn family() -> impl Family<f32, Model = dyn Density<f32>> {
+    RealNvp { layers: 8, hidden: vec![64, 64], ..RealNvp::default() }
+}
 
 fn main() -> Result<(), Box<dyn Error>> {
     let scale = if std::env::args().any(|a| a == "--quick") { QUICK } else { FULL };
@@ -115,7 +120,7 @@ fn train(device: &Device, simulations: &Simulations, epochs: usize) -> Result<(P
     let options = DatasetOptions { holdout: Holdout::Last(0.05), ..DatasetOptions::default() };
     let data = Dataset::new(&forward::support()?, simulations.theta.view(), simulations.x.view(), options)?;
     let estimator = Npe {
-        family: RealNvp { layers: 8, hidden: vec![64, 64], ..RealNvp::default() },
+        family: family(),
         training: Training {
             max_epochs: epochs,
             patience: 8,

@@ -52,6 +52,11 @@ impl Watch {
         Self { bar: Progress::hidden(), done: Cell::new(0), cancel: cancel.clone() }
     }
 
+    /// The switch that stops the work.
+    pub fn cancel(&self) -> &Cancel {
+        &self.cancel
+    }
+
     /// The next `rows` rows have done `step` of `steps` steps.
     ///
     /// # Errors

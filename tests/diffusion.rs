@@ -10,9 +10,9 @@ use retrodict::{Batch, Device, Feed, Graph, Layout, Request, Store};
 
 fn networks() -> [ScoreNetwork; 6] {
     let small = |network| ScoreNetwork { hidden: 8, blocks: 1, ..network };
-    let mut score = Diffusion::variance_exploding().network;
+    let mut score = ScoreNetwork::new(NoiseSchedule::variance_exploding());
     score.parameterisation = Parameterisation::Score;
-    let vp = Diffusion::variance_preserving().network;
+    let vp = ScoreNetwork::new(NoiseSchedule::variance_preserving());
     let mut likelihood = vp;
     likelihood.weighting = Weighting::Likelihood;
     let networks =

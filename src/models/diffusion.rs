@@ -141,41 +141,45 @@ pub struct Diffusion {
 }
 
 impl Diffusion {
-    /// Variance-preserving diffusion that predicts the noise.
+    /// Variance-preserving diffusion.
     ///
     /// It is trained more often at early times than the uniform law of the literature ([`Times::Uniform`]) would:
     /// that suits images, and leaves one row in a hundred for the noise below a tenth, where densities of few
     /// dimensions have their detail.
     pub fn variance_preserving() -> Self {
-        Self::of(NoiseSchedule::variance_preserving(), Parameterisation::Epsilon, Weighting::SigmaSquared).early()
+        Self::preconditioned(NoiseSchedule::variance_preserving()).at(Times::LogNormal { mean: -2.5, sd: 1.5 })
     }
 
-    /// Sub-variance-preserving diffusion that predicts the noise.
+    /// Sub-variance-preserving diffusion, at the times of [`Diffusion::variance_preserving`].
     pub fn sub_variance_preserving() -> Self {
-        Self::of(NoiseSchedule::sub_variance_preserving(), Parameterisation::Epsilon, Weighting::SigmaSquared).early()
+        Self::preconditioned(NoiseSchedule::sub_variance_preserving()).at(Times::LogNormal { mean: -2.5, sd: 1.5 })
     }
 
-    fn early(mut self) -> Self {
-        self.network.times = Times::LogNormal { mean: -2.5, sd: 1.5 };
-        self
-    }
-
-    /// Variance-exploding diffusion that predicts the noise.
+    /// Variance-exploding diffusion.
     pub fn variance_exploding() -> Self {
-        Self::of(NoiseSchedule::variance_exploding(), Parameterisation::Epsilon, Weighting::SigmaSquared)
+        Self::preconditioned(NoiseSchedule::variance_exploding())
     }
 
-    /// The preconditioned network and the law of σ of Karras et al. 2022, for data of standard deviation 1.
+    /// The noise σ itself as time (Karras et al. 2022), ln σ ~ N(-2, 2²): wider, and with more rows at little noise,
+    /// than for images, since posteriors may be far narrower than the prior.
     pub fn edm() -> Self {
-        let edm = Parameterisation::Edm { sigma_data: 1.0 };
-        let mut diffusion = Self::of(NoiseSchedule::edm(), edm, Weighting::Network);
-        diffusion.network.times = Times::LogNormal { mean: -1.2, sd: 1.2 };
-        diffusion
+        Self::preconditioned(NoiseSchedule::edm()).at(Times::LogNormal { mean: -2.0, sd: 2.0 })
     }
 
     /// Flow matching along straight lines.
     pub fn flow_matching() -> Self {
         Self::of(NoiseSchedule::Linear, Parameterisation::Velocity, Weighting::Network)
+    }
+
+    fn at(mut self, times: Times) -> Self {
+        self.network.times = times;
+        self
+    }
+
+    /// The network starts from the right score of Gaussian data, as which all are standardised: densities need several
+    /// times fewer steps than where it predicts the noise from nothing.
+    fn preconditioned(schedule: NoiseSchedule) -> Self {
+        Self::of(schedule, Parameterisation::Edm { sigma_data: 1.0 }, Weighting::Network)
     }
 
     fn of(schedule: NoiseSchedule, parameterisation: Parameterisation, weighting: Weighting) -> Self {
@@ -582,10 +586,11 @@ pub struct Ncsn {
 }
 
 impl Default for Ncsn {
-    /// 20 levels from 5 to 0.02 for standardised data, the noise predicted, 50 steps at each level.
+    /// 20 levels from 5 to 0.02 for standardised data, the network preconditioned, 50 steps at each level.
     fn default() -> Self {
         let schedule = NoiseSchedule::Geometric { sigma_max: 5.0, sigma_min: 0.02, levels: 20 };
-        Self { network: ScoreNetwork::new(schedule), steps_per_level: 50, epsilon: 0.2, denoise: true }
+        let network = Diffusion::preconditioned(schedule).network;
+        Self { network, steps_per_level: 50, epsilon: 0.2, denoise: true }
     }
 }
 

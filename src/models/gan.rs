@@ -49,14 +49,14 @@ pub struct Gan {
 
 impl Default for Gan {
     fn default() -> Self {
-        let adam = Adam { betas: (0.5, 0.999), ..Adam::new(5e-4) };
+        let adam = Adam { betas: (0.5, 0.999), ..Adam::new(1e-3) };
         Self {
             latent: 4,
             hidden: vec![128, 128],
             activation: Activation::Silu,
             generator: adam.clone(),
-            discriminator: Adam { learning_rate: 1e-3, ..adam },
-            discriminator_steps: 2,
+            discriminator: Adam { learning_rate: 2e-3, ..adam },
+            discriminator_steps: 1,
             instance_noise: 0.3,
         }
     }

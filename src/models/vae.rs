@@ -37,7 +37,7 @@ pub enum DecoderNoise {
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "weights", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub struct Vae {
-    /// Width of z.
+    /// Width of z. More columns than θ has are noise to decoder and encoder, and make the fit worse.
     pub latent: usize,
     /// Widths of the hidden layers of encoder and decoder.
     pub hidden: Vec<usize>,
@@ -54,7 +54,7 @@ pub struct Vae {
 impl Default for Vae {
     fn default() -> Self {
         Self {
-            latent: 4,
+            latent: 2,
             hidden: vec![128, 128],
             activation: Activation::Silu,
             decoder: DecoderNoise::Conditional,

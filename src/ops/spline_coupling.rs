@@ -660,7 +660,7 @@ mod tests {
     fn the_inverse_undoes_the_forward() {
         for (raw, bound, scale) in splines() {
             for (there, back) in [(Direction::Forward, Direction::Inverse), (Direction::Inverse, Direction::Forward)] {
-                let x = points(&raw, bound, there, 10_001);
+                let x = points(&raw, bound, there, 100_001);
                 let (y, l) = run(&x, &raw, bound, there);
                 let (again, l_back) = run(&y, &raw, bound, back);
                 let rounding = 4.0 * f64::EPSILON * bound;

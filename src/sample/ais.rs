@@ -8,6 +8,7 @@ use crate::device::Device;
 use crate::error::Error;
 use crate::graph::{Graph, Var};
 use crate::plan::{Feed, Request};
+use crate::progress::Watch;
 use crate::real::Real;
 use crate::sample::{Draws, Hmc, LogDensity, Transition};
 
@@ -63,7 +64,8 @@ impl Ais {
     /// ln Z of an unconditional log-density by `draws.rows` chains.
     ///
     /// # Errors
-    /// [`Error::Parameter`] for settings that cannot be, [`Error::Sampling`] where the density is not finite.
+    /// [`Error::Parameter`] for settings that cannot be, [`Error::Sampling`] where the density is not finite,
+    /// [`Error::Cancelled`] if it was stopped.
     pub fn log_z<T: Real>(
         &self,
         device: &Device,
@@ -85,13 +87,17 @@ impl Ais {
         let (mut ratio, mut ln_weights) = (vec![T::ZERO; draws.rows], vec![0.0; draws.rows]);
         draws.fill_normal(1.0, &mut x)?;
         let share = 1.0 / self.temperatures as f64;
+        // The trajectories of one temperature are no progress of their own.
+        let silent = Watch::silent(draws.watch.cancel());
         for k in 1..=self.temperatures {
+            draws.watch.at(draws.rows, k - 1, self.temperatures)?;
             ratio_plan.forward(draws.weights, draws.rows, &[Feed::Rows(&x)], &mut [&mut ratio])?;
             ln_weights.iter_mut().zip(&ratio).for_each(|(w, r)| *w += share * r.to_f64());
             let beta = [T::from_f64(k as f64 * share)];
             let first = draws.noise.step + k as u32 * self.hmc.noise_steps();
             let context = [Feed::Repeat(&beta)];
-            chains.advance(&Draws { context: &context, noise: draws.noise.at(first), ..*draws }, &mut x)?;
+            let draws = Draws { context: &context, noise: draws.noise.at(first), watch: &silent, ..*draws };
+            chains.advance(&draws, &mut x)?;
         }
         Ok(summary(&ln_weights))
     }
@@ -107,7 +113,6 @@ fn summary(ln_weights: &[f64]) -> LnZ {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::progress::Watch;
     use crate::sample::LogDensityFn;
 
     #[test]

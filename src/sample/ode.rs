@@ -166,6 +166,8 @@ struct Journey<'a, T> {
     stage: Vec<T>,
     stage_time: Vec<T>,
     stage_probe: Vec<T>,
+    /// One row's state after its step.
+    next: Vec<f64>,
 }
 
 impl<T: Real> OdeFlow<T> {
@@ -192,6 +194,7 @@ impl<T: Real> OdeFlow<T> {
             stage: Vec::new(),
             stage_time: Vec::new(),
             stage_probe: Vec::new(),
+            next: vec![0.0; self.cols()],
         };
         for step in 0..max_steps {
             if journey.active.is_empty() {
@@ -228,26 +231,28 @@ impl<T: Real> OdeFlow<T> {
                 journey.stage.push(T::from_f64(y[row * cols + c].to_f64() + h * sum));
             }
         }
-        let mut feeds = vec![Feed::Rows(&journey.stage), Feed::Rows(&journey.stage_time)];
+        let (mut feeds, mut used) =
+            ([Feed::Rows(&journey.stage), Feed::Rows(&journey.stage_time), Feed::Rows(&[]), Feed::Rows(&[])], 2);
         if self.context > 0 {
-            feeds.push(Feed::Gather(&journey.context, &journey.active));
+            feeds[used] = Feed::Gather(&journey.context, &journey.active);
+            used += 1;
         }
         if let Extra::Estimate(probe) = &self.extra {
             let signs = journey.active.iter().flat_map(|&row| &probe[row as usize * dim..][..dim]);
             journey.stage_probe.clear();
             journey.stage_probe.extend(signs.copied());
-            feeds.push(Feed::Rows(&journey.stage_probe));
+            feeds[used] = Feed::Rows(&journey.stage_probe);
+            used += 1;
         }
         now[0].resize(count * cols, T::ZERO);
-        self.plan.forward(journey.draws.weights, count, &feeds, &mut [&mut now[0]])
+        self.plan.forward(journey.draws.weights, count, &feeds[..used], &mut [&mut now[0]])
     }
 
     /// Takes the steps whose error is tolerated, and chooses the next ones.
     fn accept(&self, journey: &mut Journey<'_, T>, step: usize, y: &mut [T]) -> Result<(), Error> {
         let Ode { start, end, relative, absolute, .. } = self.settings;
         let (cols, forward) = (self.cols(), (end - start).signum());
-        let mut next = vec![0.0; cols];
-        let (mut arrived, rates) = (Vec::new(), &journey.rates);
+        let (next, rates) = (&mut journey.next, &journey.rates);
         for (i, &row) in journey.active.iter().enumerate() {
             let row = row as usize;
             let (state, h) = (&mut y[row * cols..][..cols], journey.step[row]);
@@ -263,20 +268,21 @@ impl<T: Real> OdeFlow<T> {
             let error = (squares / cols as f64).sqrt();
             if error <= 1.0 {
                 journey.time[row] += h;
-                state.iter_mut().zip(&next).for_each(|(y, &v)| *y = T::from_f64(v));
+                state.iter_mut().zip(&*next).for_each(|(y, &v)| *y = T::from_f64(v));
             }
             // A step that leads out of the numbers is retried much smaller.
             let factor = if error.is_finite() { (0.9 * error.powf(-0.2)).clamp(0.2, 5.0) } else { 0.1 };
             let left = end - journey.time[row];
             journey.step[row] = if (h * factor).abs() < left.abs() { h * factor } else { left };
             if left * forward <= 0.0 {
-                arrived.push(row as u32);
+                // Arrived.
+                journey.step[row] = 0.0;
             } else if journey.step[row].abs() < 1e-12 * (end - start).abs() && journey.step[row] != left {
                 let why = format!("the step at time {} shrank to nothing; the velocity may not be finite", end - left);
                 return Err(Error::Sampling { step: step + 1, chain: row, why });
             }
         }
-        journey.active.retain(|row| arrived.binary_search(row).is_err());
+        journey.active.retain(|&row| journey.step[row as usize] != 0.0);
         Ok(())
     }
 }

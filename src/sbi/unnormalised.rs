@@ -1,6 +1,8 @@
 //! Posteriors known up to a constant: a learned likelihood or ratio times the prior, sampled by Hamiltonian Monte Carlo.
 //!
-//! - Neural likelihood estimation (Papamakarios, Sterratt & Murray 2019) learns q(x | θ) with any explicit family.
+//! - Neural likelihood estimation (Papamakarios, Sterratt & Murray 2019) learns q(x | θ) with any [`ExplicitFamily`]:
+//!   the sampler differentiates q with respect to θ, so it must have a formula. The density of a diffusion is an integral
+//!   along a flow, each row with steps of its own, and that of an energy model wants its Z(θ).
 //! - Neural ratio estimation (Hermans, Begy & Louppe 2020) learns ln p(x | θ) / p(x) as the logit of a classifier that
 //!   tells pairs (θ, x) that belong together from pairs that do not.
 
@@ -28,6 +30,10 @@ struct LearnedPrior {
 impl LearnedPrior {
     fn new(prior: Prior, scales: &Scales) -> Result<Self, Error> {
         check_length("parameters of the prior (those of the data set)", scales.support.dim(), prior.dim())?;
+        if scales.x.width() == 0 {
+            let why = "the data set has no features: there is nothing whose likelihood could be learned";
+            return Err(Error::parameter("x", why));
+        }
         Ok(Self { prior, scale: scales.theta.clone() })
     }
 
@@ -86,8 +92,8 @@ impl<F> Nle<F> {
     /// simulations were drawn from, on the same support.
     ///
     /// # Errors
-    /// [`Error::Parameter`] for settings that cannot be, [`Error::Length`] if prior and data differ in parameters,
-    /// [`Error::Training`] if the training diverges.
+    /// [`Error::Parameter`] for settings that cannot be and for data without features, [`Error::Length`] if prior and
+    /// data differ in parameters, [`Error::Training`] if the training diverges.
     pub fn fit<T: Real>(
         &self,
         device: &Device,
