@@ -56,7 +56,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     zoo.family("edm", &Diffusion::edm(), BOUND)?;
     zoo.family("flow matching", &Diffusion::flow_matching(), BOUND)?;
     zoo.family("ncsn", &Ncsn::default(), BOUND)?;
-    zoo.picture("target/density_zoo.svg")?;
+    zoo.picture("target/density_zoo.png")?;
     if quick || zoo.failures.is_empty() { Ok(()) } else { Err(zoo.failures.join("; ").into()) }
 }
 
@@ -138,7 +138,7 @@ impl Zoo {
                 panels.push(Panel::points(name, column[*i].0.view()).caption(&column[*i].1));
             }
         }
-        scatter_grid(path, &panels, 1 + self.columns.len())?;
+        scatter_grid(&panels, 1 + self.columns.len())?.write(path)?;
         println!("{path}");
         Ok(())
     }
