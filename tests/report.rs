@@ -105,3 +105,13 @@ fn an_empty_report_is_a_page_too() {
     assert!(html.contains("No epoch was completed."));
     assert!(Document::parse_with_options(&html, ParsingOptions { allow_dtd: true, ..Default::default() }).is_ok());
 }
+
+#[test]
+fn a_validation_of_hardly_any_rows_makes_a_page_too() {
+    for rows in [1, 2, 3, 11] {
+        let (truths, draws) = (Array2::zeros((rows, 1)), Array3::ones((rows, 1, 1)));
+        let check = Validation::from_draws(&Device::cpu(), &["x"], truths.view(), draws.view(), None, 3).unwrap();
+        let html = Report::new("few").validation(&check).unwrap().to_html();
+        assert!(!html.contains("NaN\"") && html.matches("<svg").count() == 3, "{rows}");
+    }
+}
