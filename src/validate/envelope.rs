@@ -49,9 +49,9 @@ impl Envelope {
     /// least this probability.
     pub fn band(&self, confidence: f64) -> Result<Vec<RangeInclusive<usize>>, Error> {
         check_confidence(confidence)?;
-        // `inside` falls as γ rises.
-        let (mut low, mut high) = (-40.0_f64, 0.0);
-        for _ in 0..40 {
+        // `inside` falls as γ rises; at the lower end all points together leave out no more than they may.
+        let (mut low, mut high) = (((1.0 - confidence) / (self.points.len() + 1) as f64).ln(), 0.0);
+        for _ in 0..18 {
             let middle = 0.5 * (low + high);
             *(if self.inside(middle.exp()) >= confidence { &mut low } else { &mut high }) = middle;
         }

@@ -4,8 +4,10 @@
 
 use ndarray::ArrayView2;
 
+use super::finding::{Departure, Estimate, Finding, Verdict};
 use crate::device::Device;
 use crate::error::{Error, check_finite, check_length};
+use crate::math::normal_cdf;
 use crate::rng::permutation;
 use crate::sbi::Standardise;
 
@@ -89,6 +91,23 @@ impl ModeCoverage {
         // At least one row's worth, where chance hardly ever leaves a row uncovered.
         let error = self.error.max(1.0 / self.rows as f64);
         self.coverage < self.expected - SIGMAS * error
+    }
+
+    /// The coverage with its verdict.
+    pub fn finding(&self) -> Finding {
+        let z = (self.coverage - self.expected) / self.error.max(1.0 / self.rows as f64);
+        let p_value = normal_cdf(z);
+        let verdict = Verdict::judge(p_value, self.is_incomplete());
+        Finding {
+            diagnostic: "mode coverage",
+            subject: String::new(),
+            value: Estimate { value: self.coverage, error: self.error },
+            expected: Some(self.expected),
+            p_value: Some(p_value),
+            verdict,
+            departure: (verdict != Verdict::Sound).then_some(Departure::TooNarrow),
+            sentence: self.verdict(),
+        }
     }
 
     /// What was found, in a sentence.
@@ -253,6 +272,7 @@ mod tests {
             let found = compare(&target.sample(1000, 1), &target.sample(800, 2), 5);
             let sigmas = (found.coverage - found.expected) / found.error;
             assert!(sigmas.abs() < 3.5 && !found.is_incomplete(), "{}: {sigmas}", target.name());
+            assert!(found.finding().verdict < Verdict::Wrong);
             assert!(found.verdict().starts_with("Nothing is missing: 9"), "{}", found.verdict());
         }
     }
@@ -265,6 +285,7 @@ mod tests {
         let kept: Vec<usize> = (0..1600).filter(|&i| !in_it(all.row(i))).collect();
         let found = compare(&real, &all.select(Axis(0), &kept), 5);
         assert!(found.is_incomplete(), "{}", found.verdict());
+        assert_eq!(found.finding().verdict, Verdict::Wrong);
         assert!(found.verdict().starts_with("Modes or tails are missing: 8"), "{}", found.verdict());
         let (inside, outside): (Vec<usize>, Vec<usize>) = found.uncovered.iter().partition(|&&i| in_it(real.row(i)));
         assert_eq!(inside.len(), real.rows().into_iter().filter(|row| in_it(*row)).count());

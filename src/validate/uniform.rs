@@ -5,6 +5,8 @@
 //! is made continuous by adding a uniform number (randomised PIT; Czado, Gneiting & Held 2009), so that no test depends
 //! on how many draws there were.
 
+use std::ops::RangeInclusive;
+
 use super::band::largest_distance;
 use super::chi_square::{tails, upper_tail};
 use super::envelope::{Envelope, bin_band, counts};
@@ -118,19 +120,17 @@ impl Uniform<'_> {
         })
     }
 
-    /// The distribution function at evenly spaced levels, between the ends of the band in which the whole curve lies with
-    /// this probability if all is right.
-    pub fn curve(&self, levels: usize, confidence: f64) -> Result<Curve, Error> {
-        let levels = levels.max(1);
-        let band = Envelope::new(self.0.len(), levels).band(confidence)?;
+    /// The distribution function at evenly spaced levels, between the counts of an envelope's band.
+    pub fn curve(&self, band: &[RangeInclusive<usize>]) -> Curve {
+        let levels = band.len() + 1;
         let fraction = |count: &usize| *count as f64 / self.n();
         let ends = |inner: Vec<f64>| [vec![0.0], inner, vec![1.0]].concat();
-        Ok(Curve {
+        Curve {
             levels: (0..=levels).map(|k| k as f64 / levels as f64).collect(),
             values: counts(self.0, levels).iter().map(fraction).collect(),
             lower: ends(band.iter().map(|range| fraction(range.start())).collect()),
             upper: ends(band.iter().map(|range| fraction(range.end())).collect()),
-        })
+        }
     }
 }
 
@@ -219,7 +219,7 @@ mod tests {
     #[test]
     fn curves_end_at_zero_and_one() {
         let found = ranks(1.0, 0.0, 100);
-        let curve = Uniform(&found).curve(10, 0.95).unwrap();
+        let curve = Uniform(&found).curve(&Envelope::new(100, 10).band(0.95).unwrap());
         assert_eq!((curve.values[0], curve.values[10]), (0.0, 1.0));
         assert_eq!((curve.lower[0], curve.upper[10]), (0.0, 1.0));
         assert!((0..=10).all(|k| curve.lower[k] <= curve.values[k] && curve.values[k] <= curve.upper[k]));

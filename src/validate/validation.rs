@@ -245,7 +245,8 @@ impl Validation {
     /// # Errors
     /// [`Error::Parameter`] unless 0 < confidence < 1.
     pub fn pp_curves(&self, levels: usize, confidence: f64) -> Result<Vec<Curve>, Error> {
-        self.pit.columns().into_iter().map(|column| Uniform(&column.to_vec()).curve(levels, confidence)).collect()
+        let band = Envelope::new(self.pit.nrows(), levels.max(1)).band(confidence)?;
+        Ok(self.pit.columns().into_iter().map(|column| Uniform(&column.to_vec()).curve(&band)).collect())
     }
 
     /// The rank histogram of each parameter (simulation-based calibration: Talts et al. 2018). The band holds all bins of
@@ -264,8 +265,8 @@ impl Validation {
     /// # Errors
     /// [`Error::Parameter`] unless 0 < confidence < 1.
     pub fn coverage(&self, levels: usize, confidence: f64) -> Result<Option<Curve>, Error> {
-        let curve = |densities: &TestDensities| Uniform(&densities.hpd_level.to_vec()).curve(levels, confidence);
-        self.densities.as_ref().map(curve).transpose()
+        let band = Envelope::new(self.pit.nrows(), levels.max(1)).band(confidence)?;
+        Ok(self.densities.as_ref().map(|densities| Uniform(&densities.hpd_level.to_vec()).curve(&band)))
     }
 
     /// How often balls around random points that hold a given posterior mass hold the truth (TARP), at evenly spaced
@@ -349,6 +350,24 @@ mod tests {
         // Random points see a displacement from all sides: they are less sharp.
         let found = finding(&gaussian(|_| (1.0, -2.0), 2).0.findings(), "TARP");
         assert!(found.verdict == Verdict::Wrong && found.sentence.contains("displaced"), "{found}");
+    }
+
+    /// The prior passes every test of calibration: only the density shows that it does not look at the observation.
+    #[test]
+    fn a_posterior_that_is_the_prior_is_doubtful_by_its_density_alone() {
+        use crate::validate::tests::normals;
+        let prior = Prior::new().normal("a", 0.0, 1.0).build().unwrap();
+        let (truth, table) = (normals(300, 1, 1), normals(300 * 50, 1, 2));
+        let log_p = |row: ArrayView1<'_, f64>| prior.log_prob(&row.to_vec());
+        let of_draws = table.map_axis(Axis(1), log_p).into_shape_with_order((300, 50)).unwrap();
+        let of_truth = truth.map_axis(Axis(1), log_p);
+        let draws = table.into_shape_with_order((300, 50, 1)).unwrap();
+        let log_prob = Some((of_truth.view(), of_draws.view()));
+        let found = Validation::from_draws(&Device::cpu(), &["a"], truth.view(), draws.view(), log_prob, 3).unwrap();
+        for finding in found.with_prior(&prior).unwrap().findings() {
+            let expected = if finding.diagnostic == "log q" { Verdict::Doubtful } else { Verdict::Sound };
+            assert_eq!(finding.verdict, expected, "{finding}");
+        }
     }
 
     /// Every test has the level that it says: of right posteriors one in a hundred is found doubtful.
