@@ -4,7 +4,7 @@ ci:
 
 # The tests, as the README runs them.
 test:
-    cargo test --features arrays,plots,progress,weights
+    cargo test --features cli
 
 # Formatting, lints and documentation, warnings denied.
 lint:

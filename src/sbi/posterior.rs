@@ -60,6 +60,15 @@ impl<T: Real, M: Generative<T> + ?Sized> Posterior<T, M> {
         Ok(self)
     }
 
+    /// The same, of which only running it tells whether it has a density: as what every file can be loaded.
+    pub fn into_any(self) -> AnyPosterior<T>
+    where
+        AnyModel<T>: From<Box<M>>,
+    {
+        let Self { device, scales, model, store, origin, cancel } = self;
+        Posterior { device, scales, model: Box::new(AnyModel::from(model)), store, origin, cancel }
+    }
+
     /// How it came to be: settings, prior, data, history.
     pub fn origin(&self) -> &Origin {
         &self.origin
