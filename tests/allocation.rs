@@ -5,8 +5,8 @@ use std::alloc::{GlobalAlloc, Layout as Memory, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use retrodict::models::{
-    Diffusion, EnergyBased, ExplicitDensity, ExplicitFamily, Gan, Mdn, Mixing, RealNvp, ScoreModel, ScoreNetwork,
-    SplineFlow, Vae,
+    Density, Diffusion, EnergyBased, ExplicitDensity, ExplicitFamily, Gan, Mdn, Mixing, RealNvp, ScoreModel,
+    ScoreNetwork, SplineFlow, Vae,
 };
 use retrodict::noise_schedule::NoiseSchedule;
 use retrodict::optim::{Adam, Optimiser};
@@ -110,7 +110,7 @@ fn trained(name: &str, build: impl FnOnce(&mut Layout, &mut Graph<f32>, Var, Var
 }
 
 fn every_family_is_trained() {
-    let explicit: [(&str, Box<dyn ExplicitFamily<f32>>); 3] = [
+    let explicit: [(&str, Box<dyn ExplicitFamily<f32, Model = dyn Density<f32>>>); 3] = [
         ("mixture", Box::new(Mdn::default())),
         ("spline flow", Box::new(SplineFlow { mixing: Mixing::Linear, ..SplineFlow::default() })),
         ("affine flow", Box::new(RealNvp { mixing: Mixing::ActNorm, ..RealNvp::default() })),
