@@ -28,7 +28,17 @@ kernels:
 gpu:
     RETRODICT_GPU=1 cargo test --features cuda --test cuda
 
-# Criterion benches; run them on a quiet machine.
+# A table of every layer's cost, and a step beside the machine's peak; run it on a quiet machine.
 bench:
+    cargo bench -q --bench layers -- --table
+    cargo bench -q --bench training_step -- --table
+
+# The criterion benches, with their history.
+criterion:
+    cargo bench --bench layers
     cargo bench --bench training_step
     cargo bench --bench gemm
+
+# The library beside PyTorch, JAX, candle and burn (installs and builds them the first time).
+peers *ARGS:
+    benches/peers/run.sh {{ARGS}}

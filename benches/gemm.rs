@@ -1,6 +1,6 @@
 //! Small matrix products, in flop/s: ours beside `matrixmultiply`, and the most this core can do.
 //!
-//! The shapes are those of a dense layer on a tile of 64 rows, m x k x n: NN is the forward
+//! The shapes are those of a dense layer on a tile of 128 rows, m x k x n: NN is the forward
 //! product with its bias, NT the gradient of the input, TN that of the weights. Pin the process
 //! to one core.
 
@@ -10,8 +10,8 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use retrodict::device::cpu::gemm::{Mat, Scratch, Start, gemm};
 use retrodict::math;
 
-/// Independent sums: 12 vectors of 8, which hide the latency of a fused multiply-add.
-const LANES: usize = 96;
+/// Independent sums: 12 vectors of 16, which hide the latency of a fused multiply-add.
+const LANES: usize = 192;
 const STEPS: usize = 1000;
 
 /// Fused multiply-adds on registers alone.
@@ -47,7 +47,7 @@ enum Product {
 fn products(criterion: &mut Criterion) {
     use Product::{NN, NT, TN};
     let mut group = criterion.benchmark_group("gemm f32");
-    for (m, k, n) in [(64, 59, 64), (64, 64, 64), (64, 64, 10), (64, 256, 256)] {
+    for (m, k, n) in [(128, 18, 64), (128, 64, 64), (128, 64, 6), (128, 256, 256)] {
         let a: Vec<f32> = (0..m * k).map(|i| (i as f32).sin()).collect();
         let b: Vec<f32> = (0..k * n).map(|i| (i as f32).cos()).collect();
         let (bias, mut c) = (vec![0.1; n], vec![0.0; m * n]);

@@ -252,3 +252,30 @@ fn gradients_of_parameters_used_twice_or_never_are_right_in_every_replay() {
     }
     assert!(gradients[0].iter().any(|g| *g != 0.0) && gradients.iter().all(|g| *g == gradients[0]));
 }
+
+#[test]
+fn a_profile_names_every_kind_of_instruction() {
+    let mut layout = Layout::new();
+    let net = Mlp::new(&mut layout.scope("net"), 3, &[8, 8], 1, Activation::Tanh).unwrap();
+    let mut store = Store::<f32>::new(layout, 1);
+    let mut graph = Graph::new();
+    let x = graph.input("x", 3).unwrap();
+    let y = net.forward(&mut graph, &[x]).unwrap();
+    let request = Request::outputs(&[y]).with_parameter_gradients(0..store.layout().len());
+    let mut plan = graph.compile(&Device::cpu_with_threads(2), &request).unwrap();
+    let rows = vec![0.5; 3 * 1000];
+    plan.mean_and_gradient(&mut store, 1000, &[Feed::Rows(&rows)]).unwrap();
+    assert!(plan.profile().shares.is_empty(), "nothing is measured unless asked for");
+
+    plan.start_profile();
+    plan.mean_and_gradient(&mut store, 1000, &[Feed::Rows(&rows)]).unwrap();
+    let profile = plan.profile();
+    for (direction, shapes) in [("forward ", ["3 x 8", "8 x 8", "8 x 1"]), ("backward", ["3 x 8", "8 x 8", "8 x 1"])] {
+        for shape in shapes {
+            let name = format!("{direction} linear [{shape}]");
+            assert!(profile.shares.iter().any(|s| s.instruction == name && s.count == 1), "{name} in\n{profile}");
+        }
+    }
+    let total: f64 = profile.shares.iter().map(|s| s.seconds).sum();
+    assert!(total > 0.0 && total < 10.0 && profile.shares.is_sorted_by(|a, b| a.seconds >= b.seconds));
+}

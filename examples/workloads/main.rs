@@ -1,6 +1,7 @@
 //! The library's worker in the peer benchmarks (`benches/peers`): the workloads W1 to W7 by the public API alone.
 //!
 //! `workloads W1 2` serves the first workload on two threads; `benches/peers/driver.py` starts it beside its peers.
+//! `workloads W1 1 profile` prints which instructions take the time of a training step.
 
 mod flow;
 mod mixture;
@@ -19,9 +20,14 @@ use crate::training::Training;
 /// Rows in a call of W7: the draws of four observations.
 const CHUNK: usize = 4000;
 
+/// A workload by name.
+fn workload(name: &str) -> Result<Workload, Box<dyn Error>> {
+    Ok(Workload::named(name, CHUNK).ok_or(format!("`{name}` is none of W1 .. W6, W7s, W7l"))?)
+}
+
 /// The job of a workload, on this many threads.
 fn job(name: &str, threads: usize) -> Result<Box<dyn Job>, Box<dyn Error>> {
-    let workload = Workload::named(name, CHUNK).ok_or(format!("`{name}` is none of W1 .. W6, W7s, W7l"))?;
+    let workload = workload(name)?;
     Ok(match workload.kind {
         Kind::Flow => Box::new(Training::new(flow::Flow::new(workload), threads)?),
         Kind::Dsm => Box::new(Training::new(score::Matching::new(workload), threads)?),
@@ -33,11 +39,28 @@ fn job(name: &str, threads: usize) -> Result<Box<dyn Job>, Box<dyn Error>> {
     })
 }
 
+/// Where the time of a training step goes.
+fn profile(name: &str, threads: usize) -> Result<String, Box<dyn Error>> {
+    const STEPS: usize = 200;
+    let workload = workload(name)?;
+    Ok(match workload.kind {
+        Kind::Flow => Training::new(flow::Flow::new(workload), threads)?.profile(STEPS),
+        Kind::Dsm => Training::new(score::Matching::new(workload), threads)?.profile(STEPS),
+        Kind::Vae => Training::new(vae::Autoencoder::new(workload), threads)?.profile(STEPS),
+        Kind::Mdn => Training::new(mixture::Mixture::new(workload), threads)?.profile(STEPS),
+        _ => return Err(format!("{name} trains nothing").into()),
+    })
+}
+
 fn main() -> Result<(), Box<dyn Error>> {
     let start = Instant::now();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [name, threads] = &arguments[..] else { return Err("usage: workloads WORKLOAD THREADS".into()) };
-    Ok(serve(&mut *job(name, threads.parse()?)?, start)?)
+    match &arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [name, threads] => serve(&mut *job(name, threads.parse()?)?, start)?,
+        [name, threads, "profile"] => print!("{}", profile(name, threads.parse()?)?),
+        _ => return Err("usage: workloads WORKLOAD THREADS [profile]".into()),
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! What the training workloads share.
 
+use std::time::Instant;
+
 use retrodict::optim::{Adam, Optimiser};
 use retrodict::{Batch, Device, Error, Feed, Graph, Layout, Plan, Request, Store, Var};
 use workloads::numbers::permutation;
@@ -105,6 +107,16 @@ pub struct Training<D> {
 impl<D: Task> Training<D> {
     pub fn new(task: D, threads: usize) -> Result<Self, Error> {
         Ok(Self { learner: task.learner(threads, Noise::Drawn)?, task, threads, steps: 0 })
+    }
+
+    /// Where the time of this many steps goes; the rest of a step's time is the optimiser's and the sum over lanes.
+    pub fn profile(&mut self, steps: usize) -> String {
+        self.run(steps / 10 + 1); // warm
+        self.learner.plan.start_profile();
+        let clock = Instant::now();
+        self.run(steps);
+        let milliseconds = 1e3 * clock.elapsed().as_secs_f64() / steps as f64;
+        format!("{milliseconds:.3} ms a step; of {steps} steps\n{}", self.learner.plan.profile())
     }
 }
 

@@ -10,6 +10,7 @@ mod cuda;
 mod display;
 mod memory;
 mod nested;
+mod profile;
 mod tile;
 
 use std::ops::Range;
@@ -26,6 +27,7 @@ use crate::real::Real;
 use crate::rng::NoiseRows;
 use crate::store::{Store, Weights};
 use compile::{Program, compile};
+pub use profile::{Profile, Share};
 use tile::{Lane, Tile};
 
 /// What a plan should compute.

@@ -7,6 +7,7 @@ use crate::device::cpu::gemm::Scratch;
 use crate::op::{Adjoint, Backward, Forward, Gradient, MAX_ARITY};
 use crate::plan::compile::{Buffer, Program, Replay, Reverse, Target};
 use crate::plan::memory::Slot;
+use crate::plan::profile::Laps;
 use crate::plan::{Call, Seed};
 use crate::real::Real;
 
@@ -16,6 +17,8 @@ pub(super) struct Lane<T> {
     workspace: Vec<T>,
     pub gradient: Vec<T>,
     scratch: Box<Scratch<T>>,
+    /// Of each instruction, if they are measured.
+    pub seconds: Vec<f64>,
 }
 
 impl<T: Real> Lane<T> {
@@ -30,6 +33,7 @@ impl<T: Real> Lane<T> {
             workspace: vec![T::ZERO; tile * program.width],
             gradient: vec![T::ZERO; program.trained.len()],
             scratch: Scratch::boxed(),
+            seconds: Vec::new(),
         }
     }
 }
@@ -85,12 +89,13 @@ pub(super) struct Tile<'a, T> {
     rows: Range<usize>,
     /// Whether it is the first of its lane, which sets the gradient.
     first: bool,
+    seconds: &'a mut [f64],
 }
 
 impl<'a, T: Real> Tile<'a, T> {
     pub fn new(program: &'a Program<T>, lane: &'a mut Lane<T>, capacity: usize, rows: Range<usize>) -> Self {
-        let Lane { workspace, gradient, scratch } = lane;
-        Self::on(program, workspace, gradient, scratch, capacity, rows)
+        let Lane { workspace, gradient, scratch, seconds } = lane;
+        Self { seconds, ..Self::on(program, workspace, gradient, scratch, capacity, rows) }
     }
 
     /// The same as the first of its lane.
@@ -109,20 +114,29 @@ impl<'a, T: Real> Tile<'a, T> {
     ) -> Self {
         let workspace = Disjoint::new(workspace);
         let memory = Memory { workspace, slots: &program.slots, capacity, rows: rows.len() };
-        Self { program, memory, gradient, scratch, rows, first: false }
+        Self { program, memory, gradient, scratch, rows, first: false, seconds: &mut [] }
     }
 
     /// Loads the rows, runs forward, stores the outputs; then, if seeds are given, runs backward and stores the
     /// input gradients. Returns the sum of the first output.
     pub fn run(mut self, call: &Call<'_, T>) -> f64 {
+        let mut laps = Laps::start(std::mem::take(&mut self.seconds));
         self.load(call);
+        laps.lap();
         let program = self.program;
         let keep = call.seed.is_some();
-        program.forward.iter().for_each(|step| self.forward(step, keep, call.params));
+        for step in &program.forward {
+            self.forward(step, keep, call.params);
+            laps.lap();
+        }
         let sum = self.store_outputs(call);
+        laps.lap();
         if let Some(seed) = &call.seed {
             self.seed(seed, call.rows);
-            program.backward.iter().for_each(|step| self.backward(step, call.params));
+            for step in &program.backward {
+                self.backward(step, call.params);
+                laps.lap();
+            }
             self.store_input_gradients(call);
         }
         sum
