@@ -1,7 +1,7 @@
 //! Every density family on densities whose truth is known: one table, by a classifier that tries to tell draws from
 //! the truth (0.5: it cannot), and one picture.
 //!
-//! `cargo run --release --features plots,progress --example density_zoo` (half an hour on two cores). With `-- --quick`
+//! `cargo run --release --features plots,progress --example density_zoo` (an hour or more on two cores). With `-- --quick`
 //! it is a look at the machinery; with names of families, `-- edm "spline flow"`, it is about these.
 
 use std::error::Error;
