@@ -7,7 +7,9 @@ typedef double real;
 typedef float real;
 #endif
 
-#define KERNEL extern "C" __global__ void
+// A kernel for blocks of up to so many threads, and of 256, as most launches have.
+#define KERNEL_OF(threads) extern "C" __global__ void __launch_bounds__(threads, 1)
+#define KERNEL KERNEL_OF(256)
 
 // Lanes of a warp, and all of them.
 #define WARP 32
@@ -29,12 +31,13 @@ __device__ inline T warp_sum(T value) {
     return value;
 }
 
+// The largest, ignoring NaN.
 template <typename T>
 __device__ inline T warp_max(T value) {
 #pragma unroll
     for (int distance = WARP / 2; distance > 0; distance /= 2) {
         T other = __shfl_xor_sync(ALL_LANES, value, distance);
-        value = other > value ? other : value;
+        value = other > value || value != value ? other : value;
     }
     return value;
 }

@@ -67,7 +67,7 @@ __device__ __noinline__ Activated activated(int f, real x) {
 
 // y = f(y or bias or 0 + x W): `add` says that y holds the product with the inputs before, and the last input's launch
 // applies f. x [rows x depth], W [depth x cols].
-KERNEL __launch_bounds__(THREADS) linear_forward(
+KERNEL linear_forward(
     const real* x, const real* weight, const real* bias, real* y, real* slope, int add, int f, int rows, int cols,
     int depth) {
     __shared__ Factors shared;
@@ -88,7 +88,7 @@ KERNEL __launch_bounds__(THREADS) linear_forward(
 }
 
 // dx = g W^T; g [rows x cols], W [depth x cols].
-KERNEL __launch_bounds__(THREADS) linear_input_adjoint(
+KERNEL linear_input_adjoint(
     const real* g, const real* weight, Adjoint dx, int rows, int cols, int depth) {
     __shared__ Factors shared;
     real sum[4][4] = {};
@@ -102,7 +102,7 @@ KERNEL __launch_bounds__(THREADS) linear_input_adjoint(
 }
 
 // dW += x^T g; x [rows x depth], g [rows x cols].
-KERNEL __launch_bounds__(THREADS) linear_weight_gradient(
+KERNEL linear_weight_gradient(
     const real* x, const real* g, real* gradient, int rows, int cols, int depth) {
     __shared__ Factors shared;
     real sum[4][4] = {};
@@ -122,7 +122,7 @@ KERNEL linear_through_activation(real* dy, const real* slope, size_t n) {
 }
 
 // db += the sum of g over the rows. A block has 32 columns; each of its 8 warps adds up every eighth row.
-KERNEL __launch_bounds__(256) linear_bias_gradient(const real* g, real* gradient, int rows, int cols) {
+KERNEL linear_bias_gradient(const real* g, real* gradient, int rows, int cols) {
     __shared__ real part[8][WARP];
     int warp = threadIdx.x / WARP, lane = lane_index(), col = blockIdx.x * WARP + lane;
     real sum = real(0);

@@ -7,7 +7,7 @@ struct Step {
 };
 
 // The squares of `g`, added up by each block; the second stage adds up the blocks.
-KERNEL __launch_bounds__(256) squares(const real* g, double* sums, size_t n) {
+KERNEL squares(const real* g, double* sums, size_t n) {
     __shared__ double parts[WARP];
     double value = 0;
     for (size_t i = thread_index(); i < n; i += (size_t)gridDim.x * blockDim.x) value += (double)g[i] * (double)g[i];
@@ -16,7 +16,7 @@ KERNEL __launch_bounds__(256) squares(const real* g, double* sums, size_t n) {
 }
 
 // The norm from the sums of all blocks. One block.
-KERNEL __launch_bounds__(256) norm(const double* sums, double* norm, int count) {
+KERNEL norm(const double* sums, double* norm, int count) {
     __shared__ double parts[WARP];
     double value = 0;
     for (int i = threadIdx.x; i < count; i += blockDim.x) value += sums[i];

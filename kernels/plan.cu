@@ -14,7 +14,7 @@ KERNEL fill(Adjoint to, real value, size_t n) {
 }
 
 // The sum in double precision. One block.
-KERNEL __launch_bounds__(1024) total(const real* x, double* sum, size_t n) {
+KERNEL_OF(1024) total(const real* x, double* sum, size_t n) {
     __shared__ double parts[WARP];
     double value = 0;
     for (size_t i = threadIdx.x; i < n; i += blockDim.x) value += x[i];

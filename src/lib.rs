@@ -36,6 +36,7 @@ pub mod store;
 pub mod tasks;
 pub mod train;
 pub mod validate;
+mod vector;
 
 pub use device::Device;
 pub use error::Error;

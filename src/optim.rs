@@ -1,9 +1,13 @@
 //! Adam with gradient clipping and a moving average of the weights, one fused pass over flat memory.
 
 use std::ops::Range;
+#[cfg(feature = "cuda")]
+use std::sync::Arc;
 
 use crate::device::Device;
 use crate::device::cpu::disjoint::Disjoint;
+#[cfg(feature = "cuda")]
+use crate::device::cuda::{Argument, Cuda, Grid};
 use crate::error::Error;
 use crate::math::wide;
 use crate::real::Real;
@@ -89,6 +93,18 @@ mod or_null {
     }
 }
 
+/// Numbers of a step that the kernel `adam` reads, in its order.
+#[cfg(feature = "cuda")]
+const NUMBERS: usize = 9;
+
+/// The most blocks that add up squares.
+#[cfg(feature = "cuda")]
+const BLOCKS: usize = 256;
+
+/// Lengths of `Store::control`: the numbers; the norm, and the sum of each block.
+#[cfg(feature = "cuda")]
+pub(crate) const CONTROL: [usize; 2] = [NUMBERS, 1 + BLOCKS];
+
 /// The numbers of one step.
 struct Step<T> {
     rate: T,
@@ -159,12 +175,16 @@ impl Optimiser {
     pub fn step<T: Real>(&mut self, device: &Device, store: &mut Store<T>, factor: f64) -> Result<f64, Error> {
         let range = self.range.clone();
         store.check_range(&range)?;
+        #[cfg(feature = "cuda")]
+        if let Some(cuda) = device.as_cuda() {
+            return self.step_on(cuda, store, factor);
+        }
         let norm = norm(&store.grads[range.clone()]);
         if !norm.is_finite() {
             return Ok(norm);
         }
         self.steps += 1;
-        let step = self.numbers(norm, factor);
+        let step = self.numbers(self.steps, norm, factor);
         let parts = [&mut store.params, &mut store.first_moment, &mut store.second_moment, &mut store.ema];
         let parts = parts.map(|v| Disjoint::new(&mut v[range.clone()]));
         let grads = &store.grads[range];
@@ -176,9 +196,42 @@ impl Optimiser {
         Ok(norm)
     }
 
-    fn numbers<T: Real>(&self, norm: f64, factor: f64) -> Step<T> {
+    /// The same on a device: the norm, then one pass, which does nothing if the norm is not finite.
+    #[cfg(feature = "cuda")]
+    fn step_on<T: Real>(&mut self, cuda: &Arc<Cuda>, store: &mut Store<T>, factor: f64) -> Result<f64, Error> {
+        let (n, start) = (self.range.len(), self.range.start);
+        let _turn = cuda.turn();
+        // The kernel clips, since it knows the norm.
+        let Step { rate, betas, corrections, epsilon, decay, ema, .. } =
+            self.numbers::<f64>(self.steps + 1, 0.0, factor);
+        let numbers = [rate, self.adam.clip, betas.0, betas.1, corrections.0, corrections.1, epsilon, decay, ema];
+        let [control, sums] = &mut store.control;
+        control.copy_from_slice(&numbers);
+        let (control, sums) = (control.on_device(cuda)?.address(), sums.on_device_mut(cuda)?);
+        let (norm_at, parts) = (sums.address(), sums.address().at(1));
+        let blocks = n.div_ceil(256).clamp(1, BLOCKS);
+        let g = store.grads.on_device(cuda)?.address().at(start);
+        let squares = [g.into(), parts.into(), Argument::size(n)];
+        cuda.launch::<T>(("optim", "squares"), Grid::blocks(blocks, 256), &squares)?;
+        let norm = [parts.into(), norm_at.into(), Argument::int(blocks)];
+        cuda.launch::<T>(("optim", "norm"), Grid::blocks(1, 256), &norm)?;
+        let parts = [&mut store.params, &mut store.first_moment, &mut store.second_moment, &mut store.ema];
+        let mut arguments = vec![g.into()];
+        for part in parts {
+            arguments.push(part.on_device_mut(cuda)?.address().at(start).into());
+        }
+        arguments.extend([control.into(), norm_at.into(), Argument::size(n)]);
+        cuda.launch::<T>(("optim", "adam"), Grid::threads(n), &arguments)?;
+        let mut norm = [0.0];
+        sums.read(0, &mut norm)?;
+        self.steps += u64::from(norm[0].is_finite());
+        Ok(norm[0])
+    }
+
+    /// The numbers of step `t`, counted from 1.
+    fn numbers<T: Real>(&self, t: u64, norm: f64, factor: f64) -> Step<T> {
         let Adam { learning_rate, betas, epsilon, weight_decay, clip, ema } = self.adam;
-        let t = self.steps as f64;
+        let t = t as f64;
         let correction = |beta: f64| T::from_f64(1.0 / (1.0 - beta.powf(t)));
         Step {
             rate: T::from_f64(learning_rate * factor),

@@ -11,6 +11,7 @@ use ndarray::ArrayView2;
 use crate::error::{Error, check_length};
 use crate::real::Real;
 use crate::rng::{Noise, NoiseId};
+use crate::vector::Vector;
 
 /// A matrix of parameters: a `Copy` id that says where in the flat vector it lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -171,14 +172,32 @@ pub enum Weights {
 }
 
 /// Parameters, gradients, Adam moments and moving average, each one flat vector.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Store<T> {
     layout: Layout,
-    pub(crate) params: Vec<T>,
-    pub(crate) grads: Vec<T>,
-    pub(crate) first_moment: Vec<T>,
-    pub(crate) second_moment: Vec<T>,
-    pub(crate) ema: Vec<T>,
+    pub(crate) params: Vector<T>,
+    pub(crate) grads: Vector<T>,
+    pub(crate) first_moment: Vector<T>,
+    pub(crate) second_moment: Vector<T>,
+    pub(crate) ema: Vector<T>,
+    /// What an optimiser on a device reads and writes beside them: the numbers of a step, and sums of squares.
+    #[cfg(feature = "cuda")]
+    pub(crate) control: [Vector<f64>; 2],
+}
+
+impl<T: Real> Clone for Store<T> {
+    fn clone(&self) -> Self {
+        Self {
+            layout: self.layout.clone(),
+            params: self.params.clone(),
+            grads: self.grads.clone(),
+            first_moment: self.first_moment.clone(),
+            second_moment: self.second_moment.clone(),
+            ema: self.ema.clone(),
+            #[cfg(feature = "cuda")]
+            control: self.control.clone(),
+        }
+    }
 }
 
 impl<T: Real> Store<T> {
@@ -190,8 +209,16 @@ impl<T: Real> Store<T> {
             let noise = Noise { seed, step: 0, id: NoiseId(index as u32) };
             draw(entry, &noise, &mut params[entry.param.range()]);
         }
-        let ema = params.clone();
-        Self { layout, params, grads: zeros.clone(), first_moment: zeros.clone(), second_moment: zeros, ema }
+        Self {
+            layout,
+            ema: params.clone().into(),
+            params: params.into(),
+            grads: zeros.clone().into(),
+            first_moment: zeros.clone().into(),
+            second_moment: zeros.into(),
+            #[cfg(feature = "cuda")]
+            control: crate::optim::CONTROL.map(|len| vec![0.0; len].into()),
+        }
     }
 
     /// With these weights, and nothing of how they came to be.
@@ -259,10 +286,10 @@ impl<T: Real> Store<T> {
 
     /// `Ok` if the range is a part of the flat vector.
     pub(crate) fn check_range(&self, range: &Range<usize>) -> Result<(), Error> {
-        if range.start <= range.end && range.end <= self.params.len() {
+        if range.start <= range.end && range.end <= self.layout.len() {
             return Ok(());
         }
-        let why = format!("{range:?} is not a part of the {} parameters", self.params.len());
+        let why = format!("{range:?} is not a part of the {} parameters", self.layout.len());
         Err(Error::parameter("range", why))
     }
 

@@ -3,10 +3,14 @@
 //!
 //! $\bar v_k = c_k \bar y$, $\bar c_k = \bar y \cdot v_k$.
 
+#[cfg(feature = "cuda")]
+use crate::device::cuda::{Argument, Grid};
 use crate::error::Error;
 use crate::graph::{Graph, Var};
 use crate::math::wide;
 use crate::op::{Backward, Forward, Op, Reads};
+#[cfg(feature = "cuda")]
+use crate::op::cuda::{self, Kernels};
 use crate::ops::Case;
 use crate::real::Real;
 
@@ -64,6 +68,40 @@ impl<T: Real> Op<T> for Combine {
                 to_coefficients.put(r * count + k, v.iter().zip(dy).map(|(&v, &dy)| v * dy).sum());
             }
         }
+    }
+
+    #[cfg(feature = "cuda")]
+    fn kernels(&self) -> Option<&dyn Kernels<T>> {
+        Some(self)
+    }
+}
+
+#[cfg(feature = "cuda")]
+impl<T: Real> Kernels<T> for Combine {
+    fn forward(&self, tile: &cuda::Forward<'_, T>) -> Result<(), Error> {
+        let Some((&coefficients, values)) = tile.inputs.split_last() else { return Ok(()) };
+        let n = tile.rows * tile.input_widths[0];
+        for (k, &value) in values.iter().enumerate() {
+            let [k, count, cols] = [k, values.len(), tile.input_widths[0]].map(Argument::int);
+            let y = tile.outputs[0].into();
+            let arguments = [value.into(), coefficients.into(), y, k, count, cols, Argument::size(n)];
+            tile.launch(("combine", "combine_forward"), Grid::threads(n), &arguments)?;
+        }
+        Ok(())
+    }
+
+    fn backward(&self, tile: &cuda::Backward<'_, T>) -> Result<(), Error> {
+        let Some((&coefficients, values)) = tile.inputs.split_last() else { return Ok(()) };
+        let Some((&to_coefficients, to_values)) = tile.input_adjoints.split_last() else { return Ok(()) };
+        let dy = tile.output_adjoints[0].into();
+        for (k, (&value, &to_value)) in values.iter().zip(to_values).enumerate() {
+            let [k, count, cols] = [k, values.len(), tile.input_widths[0]].map(Argument::int);
+            let (to_value, to_coefficients) = (to_value.into(), to_coefficients.into());
+            let (value, coefficients, rows) = (value.into(), coefficients.into(), Argument::size(tile.rows));
+            let arguments = [dy, value, coefficients, to_value, to_coefficients, k, count, cols, rows];
+            tile.launch(("combine", "combine_backward"), Grid::warps(tile.rows), &arguments)?;
+        }
+        Ok(())
     }
 }
 

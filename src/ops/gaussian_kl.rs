@@ -5,10 +5,14 @@
 //!    \overline{\ln\sigma_i} = \overline{\mathrm{KL}}\,(\sigma_i^2 - 1). $$
 //! If $\ln\sigma$ is one column for all, its adjoint is the sum over the columns.
 
+#[cfg(feature = "cuda")]
+use crate::device::cuda::{Argument, Grid};
 use crate::error::Error;
 use crate::graph::{Graph, Var};
 use crate::math::{self, wide};
 use crate::op::{Backward, Forward, Op, Reads};
+#[cfg(feature = "cuda")]
+use crate::op::cuda::{self, Kernels};
 use crate::ops::Case;
 use crate::ops::arithmetic::contribute;
 use crate::ops::gaussian_log_density::{check_ln_sigma, spread};
@@ -60,6 +64,29 @@ impl<T: Real> Op<T> for GaussianKl {
         spread(tile.output_adjoints[0], rows, dkl);
         dmean.zip(dkl, mean, |dkl, mean| dkl * mean);
         contribute(dln_sigma, rows, dkl, excess, |dkl, excess| dkl * excess);
+    }
+
+    #[cfg(feature = "cuda")]
+    fn kernels(&self) -> Option<&dyn Kernels<T>> {
+        Some(self)
+    }
+}
+
+#[cfg(feature = "cuda")]
+impl<T: Real> Kernels<T> for GaussianKl {
+    fn forward(&self, tile: &cuda::Forward<'_, T>) -> Result<(), Error> {
+        let [d, spread] = [tile.input_widths[0], tile.input_widths[1]].map(Argument::int);
+        let (mean, ln_sigma, kl) = (tile.inputs[0].into(), tile.inputs[1].into(), tile.outputs[0].into());
+        let arguments = [mean, ln_sigma, kl, tile.saved.into(), d, spread, Argument::size(tile.rows)];
+        tile.launch(("gaussian_kl", "gaussian_kl_forward"), Grid::warps(tile.rows), &arguments)
+    }
+
+    fn backward(&self, tile: &cuda::Backward<'_, T>) -> Result<(), Error> {
+        let [d, spread] = [tile.input_widths[0], tile.input_widths[1]].map(Argument::int);
+        let [dmean, dln_sigma] = [0, 1].map(|i| tile.input_adjoints[i].into());
+        let (dkl, mean, saved) = (tile.output_adjoints[0].into(), tile.inputs[0].into(), tile.saved.into());
+        let arguments = [dkl, mean, saved, dmean, dln_sigma, d, spread, Argument::size(tile.rows)];
+        tile.launch(("gaussian_kl", "gaussian_kl_backward"), Grid::warps(tile.rows), &arguments)
     }
 }
 

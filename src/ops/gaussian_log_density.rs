@@ -6,10 +6,14 @@
 //!    \overline{\ln\sigma_i} = \bar l\,(u_i^2 - 1). $$
 //! If $\ln\sigma$ is one column for all, its adjoint is the sum over the columns.
 
+#[cfg(feature = "cuda")]
+use crate::device::cuda::{Argument, Grid};
 use crate::error::Error;
 use crate::graph::{Graph, Var};
 use crate::math::{self, wide};
 use crate::op::{Backward, Forward, Op};
+#[cfg(feature = "cuda")]
+use crate::op::cuda::{self, Kernels};
 use crate::ops::Case;
 use crate::ops::arithmetic::contribute;
 use crate::real::Real;
@@ -88,6 +92,32 @@ impl<T: Real> Op<T> for GaussianLogDensity {
         dx.zip(per_sigma, per_sigma, |dmean, _| -dmean);
         dmean.zip(per_sigma, per_sigma, |dmean, _| dmean);
         contribute(dln_sigma, rows, u, u, |dln_sigma, _| dln_sigma);
+    }
+
+    #[cfg(feature = "cuda")]
+    fn kernels(&self) -> Option<&dyn Kernels<T>> {
+        Some(self)
+    }
+}
+
+#[cfg(feature = "cuda")]
+impl<T: Real> Kernels<T> for GaussianLogDensity {
+    fn forward(&self, tile: &cuda::Forward<'_, T>) -> Result<(), Error> {
+        let d = tile.input_widths[0];
+        let norm = Argument::real(T::from_f64(0.5 * d as f64 * std::f64::consts::TAU.ln()));
+        let [d, spread] = [d, tile.input_widths[2]].map(Argument::int);
+        let [x, mean, ln_sigma] = [0, 1, 2].map(|i| tile.inputs[i].into());
+        let (density, saved, rows) = (tile.outputs[0].into(), tile.saved.into(), Argument::size(tile.rows));
+        let arguments = [x, mean, ln_sigma, density, saved, norm, d, spread, rows];
+        tile.launch(("gaussian_log_density", "gaussian_log_density_forward"), Grid::warps(tile.rows), &arguments)
+    }
+
+    fn backward(&self, tile: &cuda::Backward<'_, T>) -> Result<(), Error> {
+        let [d, spread] = [tile.input_widths[0], tile.input_widths[2]].map(Argument::int);
+        let [dx, dmean, dln_sigma] = [0, 1, 2].map(|i| tile.input_adjoints[i].into());
+        let (dl, saved) = (tile.output_adjoints[0].into(), tile.saved.into());
+        let arguments = [dl, saved, dx, dmean, dln_sigma, d, spread, Argument::size(tile.rows)];
+        tile.launch(("gaussian_log_density", "gaussian_log_density_backward"), Grid::warps(tile.rows), &arguments)
     }
 }
 

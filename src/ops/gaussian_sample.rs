@@ -4,10 +4,14 @@
 //!    \overline{\ln\sigma_i} = \bar z_i \sigma_i \epsilon_i. $$
 //! If $\ln\sigma$ is one column for all, its adjoint is the sum over the columns.
 
+#[cfg(feature = "cuda")]
+use crate::device::cuda::{Argument, Grid};
 use crate::error::Error;
 use crate::graph::{Graph, Var};
 use crate::math::{self, map_in_place, wide};
 use crate::op::{Backward, Forward, Op, Reads};
+#[cfg(feature = "cuda")]
+use crate::op::cuda::{self, Kernels};
 use crate::ops::Case;
 use crate::ops::arithmetic::contribute;
 use crate::ops::gaussian_log_density::{check_ln_sigma, spread};
@@ -58,6 +62,30 @@ impl<T: Real> Op<T> for GaussianSample {
         wide(#[inline(always)] || dz.iter_mut().zip(&*tile.saved).for_each(|(dz, &sigma)| *dz *= sigma));
         deps.zip(dz, dz, |dz_sigma, _| dz_sigma);
         contribute(dln_sigma, rows, dz, eps, |dz_sigma, eps| dz_sigma * eps);
+    }
+
+    #[cfg(feature = "cuda")]
+    fn kernels(&self) -> Option<&dyn Kernels<T>> {
+        Some(self)
+    }
+}
+
+#[cfg(feature = "cuda")]
+impl<T: Real> Kernels<T> for GaussianSample {
+    fn forward(&self, tile: &cuda::Forward<'_, T>) -> Result<(), Error> {
+        let [d, spread] = [tile.input_widths[0], tile.input_widths[1]].map(Argument::int);
+        let [mean, ln_sigma, eps] = [0, 1, 2].map(|i| tile.inputs[i].into());
+        let (z, saved, rows) = (tile.outputs[0].into(), tile.saved.into(), Argument::size(tile.rows));
+        let arguments = [mean, ln_sigma, eps, z, saved, d, spread, rows];
+        tile.launch(("gaussian_sample", "gaussian_sample_forward"), Grid::warps(tile.rows), &arguments)
+    }
+
+    fn backward(&self, tile: &cuda::Backward<'_, T>) -> Result<(), Error> {
+        let [d, spread] = [tile.input_widths[0], tile.input_widths[1]].map(Argument::int);
+        let [dmean, dln_sigma, deps] = [0, 1, 2].map(|i| tile.input_adjoints[i].into());
+        let (dz, saved, eps) = (tile.output_adjoints[0].into(), tile.saved.into(), tile.inputs[2].into());
+        let arguments = [dz, saved, eps, dmean, dln_sigma, deps, d, spread, Argument::size(tile.rows)];
+        tile.launch(("gaussian_sample", "gaussian_sample_backward"), Grid::warps(tile.rows), &arguments)
     }
 }
 

@@ -11,10 +11,14 @@
 
 use std::ops::Range;
 
+#[cfg(feature = "cuda")]
+use crate::device::cuda::{Argument, Grid};
 use crate::error::Error;
 use crate::graph::{Graph, Var};
 use crate::math::{self, map_in_place, wide};
 use crate::op::{Backward, Forward, Op, Reads};
+#[cfg(feature = "cuda")]
+use crate::op::cuda::{self, Kernels};
 use crate::ops::Case;
 use crate::real::Real;
 
@@ -143,6 +147,15 @@ impl MixtureLogDensity {
     }
 }
 
+#[cfg(feature = "cuda")]
+impl MixtureLogDensity {
+    /// K, d, whether the covariances are full, and the width of `raw`, as the kernels take them.
+    fn shape(&self, width: usize) -> [Argument; 4] {
+        let full = usize::from(self.0.covariance == Covariance::Full);
+        [self.0.components, self.0.dim, full, width].map(Argument::int)
+    }
+}
+
 impl<T: Real> Op<T> for MixtureLogDensity {
     fn name(&self) -> &'static str {
         "mixture_log_density"
@@ -237,6 +250,30 @@ impl<T: Real> Op<T> for MixtureLogDensity {
                 }
             }
         });
+    }
+
+    #[cfg(feature = "cuda")]
+    fn kernels(&self) -> Option<&dyn Kernels<T>> {
+        Some(self)
+    }
+}
+
+#[cfg(feature = "cuda")]
+impl<T: Real> Kernels<T> for MixtureLogDensity {
+    fn forward(&self, tile: &cuda::Forward<'_, T>) -> Result<(), Error> {
+        let norm = Argument::real(T::from_f64(0.5 * self.0.dim as f64 * std::f64::consts::TAU.ln()));
+        let [k, d, full, width] = self.shape(tile.input_widths[1]);
+        let (x, raw, density) = (tile.inputs[0].into(), tile.inputs[1].into(), tile.outputs[0].into());
+        let arguments = [x, raw, density, tile.saved.into(), norm, k, d, full, width, Argument::size(tile.rows)];
+        tile.launch(("mixture_log_density", "mixture_log_density_forward"), Grid::warps(tile.rows), &arguments)
+    }
+
+    fn backward(&self, tile: &cuda::Backward<'_, T>) -> Result<(), Error> {
+        let [k, d, full, width] = self.shape(tile.input_widths[1]);
+        let (x, raw, dl) = (tile.inputs[0].into(), tile.inputs[1].into(), tile.output_adjoints[0].into());
+        let (dx, draw) = (tile.input_adjoints[0].into(), tile.input_adjoints[1].into());
+        let arguments = [x, raw, dl, tile.saved.into(), dx, draw, k, d, full, width, Argument::size(tile.rows)];
+        tile.launch(("mixture_log_density", "mixture_log_density_backward"), Grid::warps(tile.rows), &arguments)
     }
 }
 

@@ -9,10 +9,14 @@
 //! $$ \bar x = \bar y e^{-s}, \quad \bar s = -\textstyle\sum_r (\bar y y + \bar l'), \quad
 //!    \bar t = -\sum_r \bar y e^{-s}. $$
 
+#[cfg(feature = "cuda")]
+use crate::device::cuda::{Address, Argument, Grid};
 use crate::error::Error;
 use crate::graph::{Graph, Var};
 use crate::math::{self, wide};
 use crate::op::{Backward, Forward, Op, Reads};
+#[cfg(feature = "cuda")]
+use crate::op::cuda::{self, Kernels};
 use crate::ops::Case;
 use crate::ops::coupling::Direction;
 use crate::real::Real;
@@ -118,6 +122,37 @@ impl<T: Real> Op<T> for ScaleShift {
         }
         dx.zip(dy, dy, |dy, _| dy);
         dl_in.zip(dl, dl, |dl, _| dl);
+    }
+
+    #[cfg(feature = "cuda")]
+    fn kernels(&self) -> Option<&dyn Kernels<T>> {
+        Some(self)
+    }
+}
+
+#[cfg(feature = "cuda")]
+impl<T: Real> Kernels<T> for ScaleShift {
+    fn forward(&self, tile: &cuda::Forward<'_, T>) -> Result<(), Error> {
+        let [log_scale, shift] = [self.log_scale, self.shift].map(|p| tile.params.at(p.range().start).into());
+        let (x, ln_det, y, new_ln_det) = (tile.inputs[0], tile.inputs[1], tile.outputs[0], tile.outputs[1]);
+        let (sign, width) = (Argument::real(self.sign::<T>()), Argument::int(tile.input_widths[0]));
+        let rows = Argument::size(tile.rows);
+        let arguments = [x.into(), ln_det.into(), log_scale, shift, y.into(), new_ln_det.into(), sign, width, rows];
+        tile.launch(("scale_shift", "scale_shift_forward"), Grid::warps(tile.rows), &arguments)
+    }
+
+    fn backward(&self, tile: &cuda::Backward<'_, T>) -> Result<(), Error> {
+        let (log_scale, width) = (tile.params.at(self.log_scale.range().start).into(), tile.input_widths[0]);
+        let (dy, dl) = (tile.output_adjoints[0].into(), tile.output_adjoints[1].into());
+        let (dx, dl_in) = (tile.input_adjoints[0].into(), tile.input_adjoints[1].into());
+        let (sign, cols) = (Argument::real(self.sign::<T>()), Argument::int(width));
+        let arguments = [dy, dl, log_scale, dx, dl_in, sign, cols, Argument::size(tile.rows)];
+        tile.launch(("scale_shift", "scale_shift_backward"), Grid::warps(tile.rows), &arguments)?;
+        let [ds, dt] = [self.log_scale, self.shift].map(|p| tile.gradient.of(p).unwrap_or(Address::NONE).into());
+        let forward = self.direction == Direction::Forward;
+        let values = if forward { tile.inputs[0] } else { tile.outputs[0] };
+        let arguments = [dy, dl, values.into(), log_scale, ds, dt, sign, Argument::int(tile.rows), cols];
+        tile.launch(("scale_shift", "scale_shift_gradient"), Grid::blocks(width.div_ceil(32), 256), &arguments)
     }
 }
 

@@ -10,15 +10,44 @@ use crate::device::cuda::{Address, Argument, Buffer, Cuda, Graph, Grid};
 use crate::error::Error;
 use crate::op::cuda::{Adjoint, Backward, Forward, Gradient, Kernels};
 use crate::plan::compile::{Buffer as Place, Program, Replay, Reverse, Target};
-use crate::plan::{Call, Seed};
+use crate::plan::{Batch, Call, Feed, Plan, Seed};
 use crate::real::Real;
 use crate::rng::{Distribution, NoiseRows};
+use crate::store::Store;
 
 /// Which launches a replay is: graphs are kept for each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Key {
     rows: usize,
     seed: Option<Adjoints>,
+    /// Where parameters and gradient lie.
+    addresses: [u64; 2],
+}
+
+/// Where a replay finds the parameters, and leaves the gradient of those that it trains.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct State<T> {
+    params: Address<T>,
+    gradient: Address<T>,
+}
+
+impl<T: Real> Plan<T> {
+    /// [`Plan::mean_and_gradient`] on a store that lives on the device.
+    pub(super) fn mean_and_gradient_on_device(
+        &mut self,
+        store: &mut Store<T>,
+        Batch { rows, noise }: Batch<'_>,
+        feeds: &[Feed<'_, T>],
+    ) -> Result<f64, Error> {
+        self.check(store.layout().len(), rows, noise, feeds)?;
+        let Some(on_device) = &mut self.on_device else { return Ok(f64::NAN) };
+        let params = store.params.on_device(&on_device.cuda)?.address();
+        let gradient = store.grads.on_device_mut(&on_device.cuda)?.address().at(self.program.trained.start);
+        let seed = Some(Seed::Mean);
+        let call = Call { params: &[], rows, feeds, noise, seed, outputs: &[], input_gradients: &[] };
+        let sum = on_device.run(&self.program, &call, Some(State { params, gradient }))?;
+        Ok(sum / rows as f64)
+    }
 }
 
 /// Where the outputs' adjoints come from.
@@ -75,20 +104,26 @@ impl<T: Real> OnDevice<T> {
         })
     }
 
-    /// Runs forward and, if seeds are given, backward. Returns the sum of the first output.
-    pub fn run(&mut self, program: &Program<T>, call: &Call<'_, T>) -> Result<f64, Error> {
+    /// Runs forward and, if seeds are given, backward, on the parameters of the call or on those of a state that is on
+    /// the device already. Returns the sum of the first output.
+    pub fn run(&mut self, program: &Program<T>, call: &Call<'_, T>, state: Option<State<T>>) -> Result<f64, Error> {
         if call.rows == 0 {
             return Ok(0.0);
         }
         let cuda = self.cuda.clone();
         let _turn = cuda.turn();
         self.reserve(program, call.rows)?;
+        if state.is_none() {
+            self.params.write(0, &call.params[..program.params])?;
+        }
         self.load(program, call)?;
         let seed = call.seed.as_ref().map(|seed| match seed {
             Seed::Mean => Adjoints::Mean,
             Seed::Given(_) => Adjoints::Given,
         });
-        self.replay(program, Key { rows: call.rows, seed })?;
+        let state = state.unwrap_or(State { params: self.params.address(), gradient: self.gradient.address() });
+        let addresses = [state.params.raw(), state.gradient.raw()];
+        self.replay(program, Key { rows: call.rows, seed, addresses }, state)?;
         self.store(program, call)
     }
 
@@ -123,7 +158,6 @@ impl<T: Real> OnDevice<T> {
 
     /// Copies what the replay reads to the device.
     fn load(&mut self, program: &Program<T>, call: &Call<'_, T>) -> Result<(), Error> {
-        self.params.write(0, &call.params[..program.params])?;
         if let Some(noise) = call.noise {
             self.load_noise(&noise)?;
         }
@@ -152,11 +186,11 @@ impl<T: Real> OnDevice<T> {
         self.noise.as_ref().map_or(Ok(()), |buffer| buffer.write(0, &control))
     }
 
-    fn replay(&mut self, program: &Program<T>, key: Key) -> Result<(), Error> {
+    fn replay(&mut self, program: &Program<T>, key: Key, state: State<T>) -> Result<(), Error> {
         match self.graphs.get(&key) {
             Some(Some(graph)) => graph.launch(),
             Some(None) => {
-                let graph = Graph::capture(&self.cuda, || self.give(program, key))?;
+                let graph = Graph::capture(&self.cuda, || self.give(program, key, state))?;
                 graph.launch()?;
                 self.graphs.insert(key, Some(graph));
                 Ok(())
@@ -166,14 +200,14 @@ impl<T: Real> OnDevice<T> {
                     self.graphs.clear();
                 }
                 self.graphs.insert(key, None);
-                self.give(program, key)
+                self.give(program, key, state)
             }
         }
     }
 
     /// Gives the device all launches of a replay.
-    fn give(&self, program: &Program<T>, Key { rows, seed }: Key) -> Result<(), Error> {
-        let pass = Pass { on: self, memory: self.memory()?, program, rows };
+    fn give(&self, program: &Program<T>, Key { rows, seed, .. }: Key, state: State<T>) -> Result<(), Error> {
+        let pass = Pass { on: self, memory: self.memory()?, program, rows, state };
         pass.draw()?;
         program
             .forward
@@ -182,7 +216,6 @@ impl<T: Real> OnDevice<T> {
             .try_for_each(|(step, table)| pass.forward(step, seed.is_some(), table.address()))?;
         pass.keep_outputs()?;
         if let Some(seed) = seed {
-            self.gradient.clear(0, self.gradient.len())?;
             pass.seed(seed)?;
             program.backward.iter().try_for_each(|step| pass.backward(step))?;
         }
@@ -222,6 +255,7 @@ struct Pass<'a, T> {
     memory: &'a Memory<T>,
     program: &'a Program<T>,
     rows: usize,
+    state: State<T>,
 }
 
 impl<T: Real> Pass<'_, T> {
@@ -270,7 +304,7 @@ impl<T: Real> Pass<'_, T> {
         kernels(step)?.forward(&Forward {
             rows: self.rows,
             keep,
-            params: self.on.params.address(),
+            params: self.state.params,
             input_widths: &step.input_widths,
             inputs: &self.all(&step.inputs),
             outputs: &self.all(&step.outputs),
@@ -291,8 +325,11 @@ impl<T: Real> Pass<'_, T> {
         })
     }
 
-    /// Sets the outputs' adjoints.
+    /// Sets the outputs' adjoints, and the gradient to 0.
     fn seed(&self, seed: Adjoints) -> Result<(), Error> {
+        if !self.program.trained.is_empty() {
+            self.fill(Adjoint::Set(self.state.gradient), T::ZERO, self.program.trained.len())?;
+        }
         let outputs = self.program.outputs.iter().zip(&self.memory.seeds);
         for (&target, (&place, given)) in self.program.seeds.iter().zip(outputs) {
             let (to, n) = (self.adjoint(target), self.elements(place));
@@ -315,13 +352,13 @@ impl<T: Real> Pass<'_, T> {
         let input_adjoints: Vec<_> = step.input_adjoints.iter().map(|&target| self.adjoint(target)).collect();
         kernels(replay)?.backward(&Backward {
             rows: self.rows,
-            params: self.on.params.address(),
+            params: self.state.params,
             input_widths: &replay.input_widths,
             inputs: &self.all(inputs),
             outputs: &self.all(outputs),
             output_adjoints: &self.all(&step.output_adjoints),
             input_adjoints: &input_adjoints,
-            gradient: Gradient { start: trained.start, len: trained.len(), address: self.on.gradient.address() },
+            gradient: Gradient { start: trained.start, len: trained.len(), address: self.state.gradient },
             saved: self.at(replay.saved),
             table: self.on.tables[step.of].address(),
             cuda: &self.on.cuda,

@@ -255,7 +255,15 @@ impl<T: Real> Plan<T> {
             let why = "needs a plan with one output of one column and with parameter gradients";
             return Err(Error::shape("mean_and_gradient", why));
         }
-        check_length("gradient elements", self.program.trained.end, store.grads.len().min(self.program.trained.end))?;
+        check_length(
+            "gradient elements",
+            self.program.trained.end,
+            store.layout().len().min(self.program.trained.end),
+        )?;
+        #[cfg(feature = "cuda")]
+        if self.on_device.is_some() {
+            return self.mean_and_gradient_on_device(store, batch, feeds);
+        }
         self.run(store.weights(Weights::Raw), batch, feeds, Some(Seed::Mean), &mut [], &mut [])?;
         self.add_lanes(batch.rows, &mut store.grads[self.program.trained.clone()])?;
         Ok(self.mean_of_first(batch.rows))
@@ -302,6 +310,28 @@ impl<T: Real> Plan<T> {
         self.program.outputs.iter().map(|&buffer| self.program.slots[buffer].cols).sum()
     }
 
+    /// `Ok` if so many parameters, these feeds and this noise are what a replay over `rows` rows reads.
+    fn check(
+        &self,
+        params: usize,
+        rows: usize,
+        noise: Option<NoiseRows<'_>>,
+        feeds: &[Feed<'_, T>],
+    ) -> Result<(), Error> {
+        let program = &self.program;
+        check_length("parameters", program.params, params.min(program.params))?;
+        check_length("feeds (one for each input of the graph)", program.feeds.len(), feeds.len())?;
+        for (fed, feed) in program.feeds.iter().zip(feeds) {
+            feed.check(rows, fed.cols)
+                .map_err(|e| Error::shape("feed", format!("input `{}` of {} columns: {e}", fed.name, fed.cols)))?;
+        }
+        match noise {
+            Some(noise) => noise.check(rows),
+            None if program.noise.iter().all(|drawn| drawn.buffer.is_none()) => Ok(()),
+            None => Err(Error::shape("noise", "the graph draws noise; replay it with `Batch::with_noise`")),
+        }
+    }
+
     /// Checks the feeds and replays all tiles.
     fn run(
         &mut self,
@@ -312,18 +342,8 @@ impl<T: Real> Plan<T> {
         outputs: &mut [&mut [T]],
         input_gradients: &mut [&mut [T]],
     ) -> Result<(), Error> {
+        self.check(params.len(), rows, noise, feeds)?;
         let program = &self.program;
-        check_length("parameters", program.params, params.len().min(program.params))?;
-        check_length("feeds (one for each input of the graph)", program.feeds.len(), feeds.len())?;
-        for (fed, feed) in program.feeds.iter().zip(feeds) {
-            feed.check(rows, fed.cols)
-                .map_err(|e| Error::shape("feed", format!("input `{}` of {} columns: {e}", fed.name, fed.cols)))?;
-        }
-        match noise {
-            Some(noise) => noise.check(rows)?,
-            None if program.noise.iter().all(|drawn| drawn.buffer.is_none()) => {}
-            None => return Err(Error::shape("noise", "the graph draws noise; replay it with `Batch::with_noise`")),
-        }
         let (output_count, gradient_count) = (outputs.len(), input_gradients.len());
         let (outputs, input_gradients) = (shared(outputs), shared(input_gradients));
         let (outputs, input_gradients) = (&outputs[..output_count], &input_gradients[..gradient_count]);
@@ -331,7 +351,7 @@ impl<T: Real> Plan<T> {
 
         #[cfg(feature = "cuda")]
         if let Some(on_device) = &mut self.on_device {
-            self.tile_sums = vec![on_device.run(program, &call)?];
+            self.tile_sums = vec![on_device.run(program, &call, None)?];
             return Ok(());
         }
         let (tile, tiles, lanes) = (self.tile, self.tiles(rows), self.lanes.len());

@@ -20,6 +20,7 @@ macro_rules! kernels {
 }
 
 kernels! {
-    "affine", "arithmetic", "concat", "constant", "coupling", "elementwise", "linear", "normal_log_density", "optim",
-    "plan", "reduce", "select",
+    "affine", "arithmetic", "combine", "concat", "constant", "coupling", "elementwise", "gaussian_kl",
+    "gaussian_log_density", "gaussian_sample", "linear", "mixture_log_density", "normal_log_density", "optim", "plan",
+    "reduce", "scale_shift", "select",
 }

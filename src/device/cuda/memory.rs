@@ -29,7 +29,7 @@ impl<T> Address<T> {
         Self(self.0 + (elements * size_of::<T>()) as u64, PhantomData)
     }
 
-    pub(super) fn raw(self) -> u64 {
+    pub(crate) fn raw(self) -> u64 {
         self.0
     }
 }
@@ -59,6 +59,10 @@ impl<T: Copy> Buffer<T> {
         Ok(buffer)
     }
 
+    pub fn is_on(&self, cuda: &Arc<Cuda>) -> bool {
+        Arc::ptr_eq(&self.cuda, cuda)
+    }
+
     pub fn address(&self) -> Address<T> {
         self.address
     }
@@ -84,15 +88,6 @@ impl<T: Copy> Buffer<T> {
         unsafe { result::memcpy_dtoh_async(values, self.address.at(start).0, stream) }
             .map_err(failed("copy from the device"))?;
         self.cuda.synchronize()
-    }
-
-    /// Zeros in `len` elements from `start` on; the bits of zero are zeros.
-    pub fn clear(&self, start: usize, len: usize) -> Result<(), Error> {
-        self.check(start, len)?;
-        let stream = self.cuda.stream()?;
-        let bytes = len * size_of::<T>();
-        // SAFETY: in bounds.
-        unsafe { result::memset_d8_async(self.address.at(start).0, 0, bytes, stream) }.map_err(failed("clear memory"))
     }
 
     fn check(&self, start: usize, len: usize) -> Result<(), Error> {
