@@ -136,7 +136,7 @@ fn compare_ops<T: Real>(tolerance: f64) -> Vec<&'static str> {
 }
 
 /// Without kernels so far; a plan that needs one of these says so when it is compiled.
-const WITHOUT: [&str; 4] = ["fourier", "log_density_function", "lu_linear", "spline_coupling"];
+const WITHOUT: [&str; 3] = ["fourier", "log_density_function", "lu_linear"];
 
 #[test]
 fn ops_in_double_precision() {

@@ -19,10 +19,14 @@
 //! $$ \bar y = v, \qquad \bar p = -v f_p - \bar l' \ell_p, \qquad v = (\bar x - \bar l' \ell_x) / f', $$
 //! which is the forward's $\bar p$ for the adjoints $-v$ and $-\bar l'$.
 
+#[cfg(feature = "cuda")]
+use crate::device::cuda::{Argument, Grid};
 use crate::error::Error;
 use crate::graph::{Graph, Var};
 use crate::math::{self, wide};
 use crate::op::{Backward, Forward, Op};
+#[cfg(feature = "cuda")]
+use crate::op::cuda::{self, Kernels};
 use crate::ops::Case;
 use crate::ops::coupling::Direction;
 use crate::real::Real;
@@ -517,6 +521,48 @@ impl<T: Real> Op<T> for SplineCoupling<T> {
                 }
             });
         }
+    }
+
+    #[cfg(feature = "cuda")]
+    fn kernels(&self) -> Option<&dyn Kernels<T>> {
+        Some(self)
+    }
+}
+
+#[cfg(feature = "cuda")]
+impl<T: Real> SplineCoupling<T> {
+    /// The last arguments of both kernels.
+    fn numbers(&self, width: usize, rows: usize) -> [Argument; 10] {
+        let [bound, least, free, floor, offset] =
+            [self.bound, self.least, self.free, self.floor, self.offset].map(Argument::real);
+        let inverse = usize::from(self.direction == Direction::Inverse);
+        let [bins, inverse, b, width] = [self.bins, inverse, self.columns.len(), width].map(Argument::int);
+        [bins, bound, least, free, floor, offset, inverse, b, width, Argument::size(rows)]
+    }
+}
+
+#[cfg(feature = "cuda")]
+impl<T: Real> Kernels<T> for SplineCoupling<T> {
+    /// The number of each column among the transformed ones, or -1.
+    fn table(&self, inputs: &[usize]) -> Vec<u32> {
+        let number = |c| self.columns.iter().position(|&column| column == c);
+        (0..inputs[0]).map(|c| number(c).map_or(u32::MAX, |j| j as u32)).collect()
+    }
+
+    fn forward(&self, tile: &cuda::Forward<'_, T>) -> Result<(), Error> {
+        let [x, raw, ln_det] = [0, 1, 2].map(|i| tile.inputs[i].into());
+        let (y, new_ln_det) = (tile.outputs[0].into(), tile.outputs[1].into());
+        let mut arguments = vec![x, raw, ln_det, y, new_ln_det, tile.saved.into(), tile.table.into()];
+        arguments.extend(self.numbers(tile.input_widths[0], tile.rows));
+        tile.launch(("spline_coupling", "spline_coupling_forward"), Grid::warps(tile.rows), &arguments)
+    }
+
+    fn backward(&self, tile: &cuda::Backward<'_, T>) -> Result<(), Error> {
+        let [dx, draw, dl_in] = [0, 1, 2].map(|i| tile.input_adjoints[i].into());
+        let (dy, dl) = (tile.output_adjoints[0].into(), tile.output_adjoints[1].into());
+        let mut arguments = vec![dy, dl, tile.saved.into(), tile.table.into(), dx, draw, dl_in];
+        arguments.extend(self.numbers(tile.input_widths[0], tile.rows));
+        tile.launch(("spline_coupling", "spline_coupling_backward"), Grid::warps(tile.rows), &arguments)
     }
 }
 

@@ -22,5 +22,5 @@ macro_rules! kernels {
 kernels! {
     "affine", "arithmetic", "combine", "concat", "constant", "coupling", "elementwise", "gaussian_kl",
     "gaussian_log_density", "gaussian_sample", "linear", "mixture_log_density", "normal_log_density", "optim", "plan",
-    "reduce", "scale_shift", "select",
+    "reduce", "scale_shift", "select", "spline_coupling",
 }
