@@ -203,12 +203,25 @@ impl<T: Real> Clone for Store<T> {
 impl<T: Real> Store<T> {
     /// Draws the initial parameters. The same seed gives the same values in every run.
     pub fn new(layout: Layout, seed: u64) -> Self {
-        let zeros = vec![T::ZERO; layout.len()];
-        let mut params = zeros.clone();
+        let mut params = vec![T::ZERO; layout.len()];
         for (index, entry) in layout.entries.iter().enumerate() {
             let noise = Noise { seed, step: 0, id: NoiseId(index as u32) };
             draw(entry, &noise, &mut params[entry.param.range()]);
         }
+        Self::of(layout, params)
+    }
+
+    /// With these weights, and nothing of how they came to be.
+    ///
+    /// # Errors
+    /// [`Error::Length`] if there is not one for each parameter of the layout.
+    pub fn with_weights(layout: Layout, weights: Vec<T>) -> Result<Self, Error> {
+        check_length("weights", layout.len(), weights.len())?;
+        Ok(Self::of(layout, weights))
+    }
+
+    fn of(layout: Layout, params: Vec<T>) -> Self {
+        let zeros = vec![T::ZERO; layout.len()];
         Self {
             layout,
             ema: params.clone().into(),
@@ -219,24 +232,6 @@ impl<T: Real> Store<T> {
             #[cfg(feature = "cuda")]
             control: crate::optim::CONTROL.map(|len| vec![0.0; len].into()),
         }
-    }
-
-    /// With these weights, and nothing of how they came to be.
-    ///
-    /// # Errors
-    /// [`Error::Length`] if there is not one for each parameter of the layout.
-    pub fn with_weights(layout: Layout, weights: Vec<T>) -> Result<Self, Error> {
-        check_length("weights", layout.len(), weights.len())?;
-        let zeros = vec![T::ZERO; layout.len()];
-        let ema = weights.clone();
-        Ok(Self {
-            layout,
-            params: weights,
-            grads: zeros.clone(),
-            first_moment: zeros.clone(),
-            second_moment: zeros,
-            ema,
-        })
     }
 
     /// The names.

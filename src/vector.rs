@@ -94,7 +94,7 @@ impl<T: Real> Vector<T> {
     pub fn on_device(&mut self, cuda: &Arc<Cuda>) -> Result<&Buffer<T>, Error> {
         let there = self.device.as_ref().is_some_and(|buffer| buffer.is_on(cuda));
         if !there {
-            let copy = Buffer::of(cuda, &**self)?;
+            let copy = Buffer::of(cuda, self)?;
             self.device = Some(copy);
         } else if let (true, Some(buffer), Some(values)) = (self.changed, &self.device, self.host.get()) {
             buffer.write(0, values)?;
