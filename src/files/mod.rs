@@ -26,7 +26,7 @@ pub(crate) use npy::Message;
 #[cfg(feature = "arrays")]
 pub use npy::{NpyReader, NpyWriter, read_npy, write_npy};
 #[cfg(feature = "arrays")]
-pub use npz::{read_npz, write_npz};
+pub use npz::{npz_arrays, read_npz, write_npz};
 pub use replacement::{Replacement, write};
 #[cfg(feature = "arrays")]
 pub use table::{Table, TableReader, read_table, write_table};

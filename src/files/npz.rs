@@ -18,12 +18,18 @@ use crate::error::Error;
 /// [`Error::File`] if it cannot be read, is no such archive, or one of its arrays is damaged or not of numbers.
 pub fn read_npz(path: impl AsRef<Path>) -> Result<Vec<(String, ArrayD<f64>)>, Error> {
     let path = path.as_ref();
-    let file = File::open(path).map_err(|why| Error::file(path, why))?;
-    arrays(BufReader::new(file)).map_err(|why| Error::file(path, why))
+    npz_arrays(path, BufReader::new(File::open(path).map_err(|why| Error::file(path, why))?))
 }
 
-/// The same from any bytes.
-pub(super) fn arrays(source: impl Read + Seek) -> Result<Vec<(String, ArrayD<f64>)>, String> {
+/// The same from any bytes; `path` is the name that errors give them.
+///
+/// # Errors
+/// As [`read_npz`].
+pub fn npz_arrays(path: impl AsRef<Path>, source: impl Read + Seek) -> Result<Vec<(String, ArrayD<f64>)>, Error> {
+    arrays(source).map_err(|why| Error::file(path.as_ref(), why))
+}
+
+fn arrays(source: impl Read + Seek) -> Result<Vec<(String, ArrayD<f64>)>, String> {
     let mut archive = ZipArchive::new(source).map_err(|why| format!("no .npz archive: {why}"))?;
     let arrays = archive.len();
     let read = |index| {
