@@ -167,6 +167,10 @@ impl Optimiser {
         self.steps
     }
 
+    pub(crate) fn steps_mut(&mut self) -> &mut u64 {
+        &mut self.steps
+    }
+
     /// One step from the gradient in `store`; `factor` scales the learning rate.
     /// Returns the norm of the gradient before clipping. A gradient that is not finite changes nothing.
     ///

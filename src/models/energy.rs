@@ -6,9 +6,6 @@
 //! moves are exact, Metropolised trajectories and jumps: what unadjusted steps or restarts would add to the chains' law,
 //! the model would learn to take away from its own.
 
-use std::ops::ControlFlow;
-use std::time::Instant;
-
 use crate::device::Device;
 use crate::error::Error;
 use crate::graph::{Graph, Var};
@@ -19,10 +16,10 @@ use crate::optim::Optimiser;
 use crate::plan::{Feed, Plan, Request};
 use crate::progress::Watch;
 use crate::real::Real;
-use crate::rng::{Noise, NoiseId, NoiseRows, mix, permutation};
+use crate::rng::{Noise, NoiseId, NoiseRows, mix};
 use crate::sample::{Draws, Hmc, HmcChains, LogDensity, Sampler, Transition};
 use crate::store::{Layout, Scope, Store, Weights};
-use crate::train::{Epoch, History};
+use crate::train::{Learner, Losses, Rules, State, run, shuffled};
 
 /// Settings of an energy model.
 ///
@@ -159,9 +156,8 @@ impl<T: Real> Family<T> for EnergyBased {
             chains: vec![T::ZERO; chains],
         };
         Noise { seed: trainer.seed("start"), step: 0, id: NoiseId(0) }.fill_normal(0, problem.dim, &mut trainer.chains);
-        let history = trainer.run(&mut store, on_epoch)?;
-        let averaged = store.weights(Weights::Ema).to_vec();
-        store.restart_from(all, &averaged);
+        let rules = Rules { range: all, max_epochs: problem.training.max_epochs, patience: usize::MAX, last: true };
+        let history = run(&mut trainer, &mut store, &rules, problem.checkpoints, on_epoch)?;
         Ok(Trained { model, store, history })
     }
 }
@@ -170,7 +166,7 @@ impl<T: Real> Family<T> for EnergyBased {
 const STEP_RATE: f64 = 0.1;
 
 /// The training: data against persistent chains.
-struct Contrast<'a, T> {
+struct Contrast<'a, T: Real> {
     problem: &'a Problem<'a, T>,
     plan: Plan<T>,
     moves: Hmc,
@@ -185,36 +181,6 @@ struct Contrast<'a, T> {
 impl<T: Real> Contrast<'_, T> {
     fn seed(&self, purpose: &str) -> u64 {
         mix(self.problem.training.seed, purpose.bytes().map(u64::from))
-    }
-
-    fn run(&mut self, store: &mut Store<T>, on_epoch: OnEpoch<'_>) -> Result<History, Error> {
-        let Problem { training, training_rows, .. } = *self.problem;
-        let (start, mut history) = (Instant::now(), History::default());
-        let batches = training_rows.len().div_ceil(training.batch);
-        let steps = (batches * training.max_epochs) as u64;
-        for epoch in 1..=training.max_epochs {
-            let order = permutation(training_rows.len() as u32, training.seed, epoch as u64);
-            let order: Vec<u32> = order.into_iter().map(|i| training_rows[i as usize]).collect();
-            let (mut losses, mut norms) = (0.0, 0.0);
-            for batch in order.chunks(training.batch) {
-                let factor = training.schedule.factor(self.optimiser.steps(), steps);
-                let (loss, norm) = self.step(store, batch, factor)?;
-                if !(loss.is_finite() && norm.is_finite()) {
-                    let why = "the contrast is no longer finite; a smaller rate or Langevin step may help".into();
-                    return Err(Error::Training { epoch, why });
-                }
-                (losses, norms) = (losses + loss, norms + norm);
-            }
-            let training_loss = losses / batches as f64;
-            let (gradient_norm, seconds) = (norms / batches as f64, start.elapsed().as_secs_f64());
-            let validation_loss = training_loss.abs();
-            let row = Epoch { epoch, training_loss, validation_loss, gradient_norm, best: true, seconds };
-            history.epochs.push(row);
-            if on_epoch(&row) == ControlFlow::Break(()) {
-                break;
-            }
-        }
-        Ok(history)
     }
 
     /// Moves the chains of the batch, then steps along the contrast.
@@ -241,5 +207,31 @@ impl<T: Real> Contrast<'_, T> {
         let feeds = [Feed::Gather(theta, batch), Feed::Rows(&chains), Feed::Gather(x, batch)];
         let loss = self.plan.mean_and_gradient(store, batch.len(), &feeds[..2 + given.len()])?;
         Ok((loss, self.optimiser.step(device, store, factor)?))
+    }
+}
+
+impl<T: Real> Learner<T> for Contrast<'_, T> {
+    fn epoch(&mut self, store: &mut Store<T>, epoch: usize) -> Result<Losses, Error> {
+        let Problem { training, training_rows, .. } = *self.problem;
+        let order = shuffled(training_rows, training.seed, epoch);
+        let batches = order.len().div_ceil(training.batch);
+        let steps = (batches * training.max_epochs) as u64;
+        let (mut losses, mut norms) = (0.0, 0.0);
+        for batch in order.chunks(training.batch) {
+            let factor = training.schedule.factor(self.optimiser.steps(), steps);
+            let (loss, norm) = self.step(store, batch, factor)?;
+            if !(loss.is_finite() && norm.is_finite()) {
+                let why = "the contrast is no longer finite; a smaller rate or Langevin step may help".into();
+                return Err(Error::Training { epoch, why });
+            }
+            (losses, norms) = (losses + loss, norms + norm);
+        }
+        let training = losses / batches as f64;
+        Ok(Losses { training, validation: training.abs(), gradient_norm: norms / batches as f64 })
+    }
+
+    fn state(&mut self) -> State<'_, T> {
+        let Self { optimiser, chains, step_size, .. } = self;
+        State { optimisers: vec![optimiser], vector: chains, number: Some(step_size) }
     }
 }

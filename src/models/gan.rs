@@ -5,8 +5,7 @@
 //! the training, without which two thin densities would not overlap and D would teach nothing (Sønderby et al. 2017;
 //! Arjovsky & Bottou 2017).
 
-use std::ops::{ControlFlow, Range};
-use std::time::Instant;
+use std::ops::Range;
 
 use crate::device::Device;
 use crate::error::Error;
@@ -17,10 +16,10 @@ use crate::ops::elementwise::Activation;
 use crate::optim::{Adam, Optimiser};
 use crate::plan::{Batch, Feed, Plan, Request};
 use crate::real::Real;
-use crate::rng::{NoiseRows, mix, permutation};
+use crate::rng::{NoiseRows, mix};
 use crate::sample::Sampler;
 use crate::store::{Layout, Scope, Store, Weights};
-use crate::train::{Epoch, History};
+use crate::train::{Learner, Losses, Rules, State, run, shuffled};
 
 /// Settings of a generative adversarial network.
 ///
@@ -194,19 +193,20 @@ impl<T: Real> Family<T> for Gan {
         let ranges = [layout.range("generator")?, layout.range("discriminator")?];
         let mut store = Store::new(layout, problem.seed);
         let mut game = Game::new(self, &model, problem, &ranges)?;
-        let history = game.play(&mut store, &ranges[0], on_epoch)?;
+        let [range, _] = ranges;
+        let rules = Rules { range, max_epochs: problem.training.max_epochs, patience: usize::MAX, last: false };
+        let history = run(&mut game, &mut store, &rules, problem.checkpoints, on_epoch)?;
         Ok(Trained { model: Box::new(model), store, history })
     }
 }
 
 /// The training of both networks.
-struct Game<'a, T> {
+struct Game<'a, T: Real> {
     settings: &'a Gan,
     problem: &'a Problem<'a, T>,
     generator: (Plan<T>, Optimiser),
     discriminator: (Plan<T>, Optimiser),
     fakes: Plan<T>,
-    start: Instant,
 }
 
 /// Validation rows that the energy distance looks at.
@@ -239,64 +239,7 @@ impl<'a, T: Real> Game<'a, T> {
             generator: (generator, Optimiser::new(settings.generator.clone(), ranges[0].clone())?),
             discriminator: (discriminator, Optimiser::new(settings.discriminator.clone(), ranges[1].clone())?),
             fakes: model.generator_plan(problem.device)?,
-            start: Instant::now(),
         })
-    }
-
-    fn play(
-        &mut self,
-        store: &mut Store<T>,
-        generator: &Range<usize>,
-        on_epoch: OnEpoch<'_>,
-    ) -> Result<History, Error> {
-        let mut history = History::default();
-        let mut best = (f64::INFINITY, store.weights(Weights::Ema).to_vec());
-        for epoch in 1..=self.problem.training.max_epochs {
-            let mut row = self.epoch(store, epoch)?;
-            row.best = row.validation_loss < best.0;
-            if row.best {
-                best = (row.validation_loss, store.weights(Weights::Ema).to_vec());
-            }
-            history.epochs.push(row);
-            if on_epoch(&row) == ControlFlow::Break(()) {
-                break;
-            }
-        }
-        store.restart_from(generator.clone(), &best.1);
-        Ok(history)
-    }
-
-    /// One pass of the discriminator over the training rows.
-    fn epoch(&mut self, store: &mut Store<T>, epoch: usize) -> Result<Epoch, Error> {
-        let Problem { training, training_rows, .. } = *self.problem;
-        let order = permutation(training_rows.len() as u32, training.seed, epoch as u64);
-        let order: Vec<u32> = order.into_iter().map(|i| training_rows[i as usize]).collect();
-        let batches = order.len().div_ceil(training.batch);
-        let steps = (batches * training.max_epochs) as u64;
-        let (mut loss, mut norms, mut updates) = (0.0, 0.0, 0.0);
-        for batch in order.chunks(training.batch) {
-            let step = self.discriminator.1.steps();
-            let (progress, factor) = (step as f64 / steps as f64, training.schedule.factor(step, steps));
-            let blur = [T::from_f64(self.settings.instance_noise * (1.0 - 0.9 * progress))];
-            let told = self.step(store, batch, &blur, factor, true)?;
-            let mut made = None;
-            if self.discriminator.1.steps().is_multiple_of(self.settings.discriminator_steps as u64) {
-                made = Some(self.step(store, batch, &blur, factor, false)?);
-            }
-            for (value, norm) in [Some(told), made].into_iter().flatten() {
-                if !(value.is_finite() && norm.is_finite()) {
-                    let why = format!("a loss or its gradient is no longer finite after step {step}; lower the rates");
-                    return Err(Error::Training { epoch, why });
-                }
-            }
-            if let Some((value, norm)) = made {
-                (loss, norms, updates) = (loss + value, norms + norm, updates + 1.0);
-            }
-        }
-        let validation_loss = self.energy_distance(store)?;
-        let seconds = self.start.elapsed().as_secs_f64();
-        let (training_loss, gradient_norm) = (loss / f64::max(updates, 1.0), norms / f64::max(updates, 1.0));
-        Ok(Epoch { epoch, training_loss, validation_loss, gradient_norm, best: false, seconds })
     }
 
     /// (loss, norm of its gradient) of a step of the discriminator or the generator
@@ -346,5 +289,43 @@ impl<'a, T: Real> Game<'a, T> {
             }
         }
         Ok(sum / (rows.len() * rows.len()) as f64)
+    }
+}
+
+impl<T: Real> Learner<T> for Game<'_, T> {
+    /// One pass of the discriminator over the training rows.
+    fn epoch(&mut self, store: &mut Store<T>, epoch: usize) -> Result<Losses, Error> {
+        let Problem { training, training_rows, .. } = *self.problem;
+        let order = shuffled(training_rows, training.seed, epoch);
+        let batches = order.len().div_ceil(training.batch);
+        let steps = (batches * training.max_epochs) as u64;
+        let (mut loss, mut norms, mut updates) = (0.0, 0.0, 0.0);
+        for batch in order.chunks(training.batch) {
+            let step = self.discriminator.1.steps();
+            let (progress, factor) = (step as f64 / steps as f64, training.schedule.factor(step, steps));
+            let blur = [T::from_f64(self.settings.instance_noise * (1.0 - 0.9 * progress))];
+            let told = self.step(store, batch, &blur, factor, true)?;
+            let mut made = None;
+            if self.discriminator.1.steps().is_multiple_of(self.settings.discriminator_steps as u64) {
+                made = Some(self.step(store, batch, &blur, factor, false)?);
+            }
+            for (value, norm) in [Some(told), made].into_iter().flatten() {
+                if !(value.is_finite() && norm.is_finite()) {
+                    let why = format!("a loss or its gradient is no longer finite after step {step}; lower the rates");
+                    return Err(Error::Training { epoch, why });
+                }
+            }
+            if let Some((value, norm)) = made {
+                (loss, norms, updates) = (loss + value, norms + norm, updates + 1.0);
+            }
+        }
+        let validation = self.energy_distance(store)?;
+        let (training, gradient_norm) = (loss / f64::max(updates, 1.0), norms / f64::max(updates, 1.0));
+        Ok(Losses { training, validation, gradient_norm })
+    }
+
+    fn state(&mut self) -> State<'_, T> {
+        let optimisers = vec![&mut self.generator.1, &mut self.discriminator.1];
+        State { optimisers, vector: &mut [], number: None }
     }
 }

@@ -36,7 +36,6 @@ pub use mdn::{Mdn, MixtureNetwork};
 pub use vae::{DecoderNoise, Vae, VaeModel};
 
 use std::fmt::Debug;
-use std::ops::ControlFlow;
 
 use crate::device::Device;
 use crate::error::Error;
@@ -45,7 +44,8 @@ use crate::plan::{Feed, Request};
 use crate::real::Real;
 use crate::sample::Sampler;
 use crate::store::{Layout, Store};
-use crate::train::{Epoch, History, Source, Training, TrainingSet, fit};
+pub use crate::train::OnEpoch;
+use crate::train::{Checkpoints, History, Minimiser, Source, Training, TrainingSet};
 
 /// A trained model of θ given x from which can be drawn.
 pub trait Generative<T: Real>: Debug + Send + Sync {
@@ -104,9 +104,6 @@ pub trait Family<T: Real>: Debug {
     fn train(&self, problem: &Problem<'_, T>, on_epoch: OnEpoch<'_>) -> Result<Trained<T, Self::Model>, Error>;
 }
 
-/// Who is told of each epoch, and may break off the training.
-pub type OnEpoch<'a> = &'a mut dyn FnMut(&Epoch) -> ControlFlow<()>;
-
 /// A model with its weights, and how it was trained.
 #[derive(Debug)]
 pub struct Trained<T, M: ?Sized> {
@@ -120,7 +117,7 @@ pub struct Trained<T, M: ?Sized> {
 
 /// What a family is given to train on: pairs (θ, x) in learned coordinates, each column of order one.
 #[derive(Clone, Copy, Debug)]
-pub struct Problem<'a, T> {
+pub struct Problem<'a, T: Real> {
     /// Where to train.
     pub device: &'a Device,
     /// θ, `[rows x dim]`.
@@ -139,6 +136,8 @@ pub struct Problem<'a, T> {
     pub training: &'a Training,
     /// Seed of the initial weights.
     pub seed: u64,
+    /// Where the training can be taken up again, if it is to be.
+    pub checkpoints: Option<&'a dyn Checkpoints<T>>,
 }
 
 impl<T: Real> Problem<'_, T> {
@@ -168,7 +167,8 @@ impl<T: Real> Problem<'_, T> {
         inputs.extend(context.iter().map(|_| Source::Table(self.x)));
         inputs.extend(more);
         let set = TrainingSet { inputs: &inputs, training: self.training_rows, validation: self.validation_rows };
-        let history = fit(self.device, &mut store, &mut plan, all, &set, self.training, on_epoch)?;
+        let mut minimiser = Minimiser::new(self.device, &mut plan, all, &set, self.training)?;
+        let history = minimiser.run(&mut store, self.checkpoints, on_epoch)?;
         Ok((store, history))
     }
 

@@ -151,11 +151,12 @@ impl<T: Real> Dataset<T> {
     }
 
     /// A number that another data set would hardly have: it depends on every bit of both tables in learned coordinates,
-    /// which are of type T, and on the split.
+    /// which are of type T, on the way to these, and on the split.
     pub fn hash(&self) -> u64 {
         let tables = [&self.theta, &self.x].map(|table| mix(0, table.iter().map(|v| v.to_f64().to_bits())));
+        let scales = [&self.scales.theta, &self.scales.x].map(Standardise::hash);
         let rows = [&self.training, &self.validation].map(|rows| mix(0, rows.iter().map(|&r| r.into())));
-        mix(T::SIGNIFICAND_BITS.into(), tables.into_iter().chain(rows))
+        mix(T::SIGNIFICAND_BITS.into(), tables.into_iter().chain(scales).chain(rows))
     }
 
     pub(super) fn summary(&self) -> DataSummary {
@@ -182,7 +183,7 @@ impl<T: Real> Dataset<T> {
         let [theta, x] = self.tables();
         let (dim, context) = (self.scales.support.dim(), self.features());
         let (training_rows, validation_rows) = (&self.training, &self.validation);
-        Problem { device, theta, dim, x, context, training_rows, validation_rows, training, seed }
+        Problem { device, theta, dim, x, context, training_rows, validation_rows, training, seed, checkpoints: None }
     }
 }
 

@@ -1,5 +1,7 @@
 //! Simulation-based inference: prior -> simulate -> data set -> estimator -> posterior.
 
+#[cfg(feature = "weights")]
+mod checkpoint;
 mod dataset;
 mod density;
 #[cfg(feature = "external")]
@@ -19,6 +21,8 @@ mod standardise;
 pub mod support;
 mod unnormalised;
 
+#[cfg(feature = "weights")]
+pub use checkpoint::Checkpoint;
 pub use dataset::{Dataset, DatasetOptions, Holdout, NonFinite, Scales};
 pub use density::Learned;
 #[cfg(feature = "external")]

@@ -7,10 +7,10 @@ use std::ops::ControlFlow;
 
 use crate::device::Device;
 use crate::error::Error;
-use crate::models::{Family, RealNvp, Trained};
+use crate::models::{Family, Problem, RealNvp, Trained};
 use crate::real::Real;
 use crate::sbi::{Dataset, Estimator, Origin, Posterior};
-use crate::train::{Epoch, History, Training};
+use crate::train::{Checkpoints, Epoch, History, Training};
 
 /// Settings of an estimator: the density family, and how it is trained.
 ///
@@ -65,12 +65,54 @@ impl<F> Npe<F> {
     where
         F: Family<T>,
     {
-        let mut on_epoch = on_epoch;
-        let problem = data.problem(device, &self.training, self.seed);
+        self.fit_kept(device, data, None, on_epoch)
+    }
+
+    /// The same, taken up where `checkpoint` left it, if it has begun before, and leaving checkpoints. However often it
+    /// is interrupted, the weights are in the end those of a training that never was, bit for bit.
+    ///
+    /// # Errors
+    /// As [`Npe::fit_with`]; [`Error::File`] if the checkpoint cannot be read or written, or says that it belongs to
+    /// another training and in what they differ; [`Error::Parameter`] if the family is not one of this library's.
+    #[cfg(feature = "weights")]
+    pub fn fit_resumable<T: Real>(
+        &self,
+        device: &Device,
+        data: &Dataset<T>,
+        checkpoint: &crate::sbi::Checkpoint,
+        on_epoch: impl FnMut(&Epoch) -> ControlFlow<()>,
+    ) -> Result<(Posterior<T, F::Model>, History), Error>
+    where
+        F: Family<T>,
+    {
+        let kept = checkpoint.of(self.known::<T>(), data)?;
+        self.fit_kept(device, data, Some(&kept), on_epoch)
+    }
+
+    fn fit_kept<T: Real>(
+        &self,
+        device: &Device,
+        data: &Dataset<T>,
+        checkpoints: Option<&dyn Checkpoints<T>>,
+        mut on_epoch: impl FnMut(&Epoch) -> ControlFlow<()>,
+    ) -> Result<(Posterior<T, F::Model>, History), Error>
+    where
+        F: Family<T>,
+    {
+        let problem = Problem { checkpoints, ..data.problem(device, &self.training, self.seed) };
         let Trained { model, store, history } = self.family.train(&problem, &mut on_epoch)?;
-        let known = |family| Estimator::Npe(Npe { family, training: self.training.clone(), seed: self.seed });
-        let estimator = self.family.settings().map(known);
-        let origin = Origin { estimator, prior: None, data: data.summary(), history: history.clone() };
+        let origin =
+            Origin { estimator: self.known::<T>(), prior: None, data: data.summary(), history: history.clone() };
         Ok((Posterior::new(device, &data.scales, (model, store), origin), history))
+    }
+
+    /// The settings, if the family is one of this library's.
+    fn known<T: Real>(&self) -> Option<Estimator>
+    where
+        F: Family<T>,
+    {
+        let Self { training, seed, .. } = self;
+        let known = |family| Estimator::Npe(Npe { family, training: training.clone(), seed: *seed });
+        self.family.settings().map(known)
     }
 }

@@ -9,6 +9,7 @@
 //! whose own tails reach beyond ten.
 
 use crate::error::Error;
+use crate::rng::mix;
 
 /// Where compression begins, in scales: beyond the tails of most columns, and within heavy ones.
 const KNEES: (f64, f64) = (10.0, 3.0);
@@ -97,6 +98,11 @@ impl Standardise {
             None => Ok(()),
             Some(j) => Err(Error::parameter(format!("scale of column {j}"), "must be positive and finite")),
         }
+    }
+
+    /// A number that depends on every bit of every column's map.
+    pub fn hash(&self) -> u64 {
+        mix(0, self.columns.iter().flat_map(|c| [c.centre, c.scale, c.knee]).map(f64::to_bits))
     }
 
     /// Number of columns.

@@ -7,6 +7,7 @@
 //!   tells pairs (θ, x) that belong together from pairs that do not.
 
 use std::fmt::Debug;
+use std::ops::ControlFlow;
 
 use crate::device::Device;
 use crate::error::{Error, check_length};
@@ -18,7 +19,9 @@ use crate::real::Real;
 use crate::sample::{Hmc, LogDensity, Sampler};
 use crate::sbi::{Dataset, Estimator, Origin, Posterior, Prior, Scales, Standardise};
 use crate::store::Layout;
-use crate::train::{History, Source, Training};
+#[cfg(feature = "weights")]
+use crate::train::Epoch;
+use crate::train::{Checkpoints, History, OnEpoch, Source, Training};
 
 /// The prior in learned coordinates.
 #[derive(Clone, Debug)]
@@ -103,27 +106,71 @@ impl<F> Nle<F> {
     where
         F: ExplicitFamily<T>,
     {
+        self.fit_kept((device, data, prior), None, &mut |_| ControlFlow::Continue(()))
+    }
+
+    /// The same, taken up where `checkpoint` left it: see [`Npe::fit_resumable`](crate::Npe::fit_resumable).
+    ///
+    /// # Errors
+    /// As both.
+    #[cfg(feature = "weights")]
+    pub fn fit_resumable<T: Real>(
+        &self,
+        device: &Device,
+        data: &Dataset<T>,
+        prior: &Prior,
+        checkpoint: &crate::sbi::Checkpoint,
+        mut on_epoch: impl FnMut(&Epoch) -> ControlFlow<()>,
+    ) -> Result<(Posterior<T, LikelihoodModel<T>>, History), Error>
+    where
+        F: ExplicitFamily<T>,
+    {
+        let kept = checkpoint.of(self.known::<T>(), data)?;
+        self.fit_kept((device, data, prior), Some(&kept), &mut on_epoch)
+    }
+
+    fn fit_kept<T: Real>(
+        &self,
+        (device, data, prior): (&Device, &Dataset<T>, &Prior),
+        checkpoints: Option<&dyn Checkpoints<T>>,
+        on_epoch: OnEpoch<'_>,
+    ) -> Result<(Posterior<T, LikelihoodModel<T>>, History), Error>
+    where
+        F: ExplicitFamily<T>,
+    {
         let swapped = data.problem(device, &self.training, self.seed);
-        let swapped =
-            Problem { theta: swapped.x, dim: swapped.context, x: swapped.theta, context: swapped.dim, ..swapped };
+        let swapped = Problem {
+            theta: swapped.x,
+            dim: swapped.context,
+            x: swapped.theta,
+            context: swapped.dim,
+            checkpoints,
+            ..swapped
+        };
         let mut layout = Layout::new();
         let model = self.model(&mut layout, prior.clone(), &data.scales)?;
         let loss = |graph: &mut Graph<T>, x: Var, theta: &[Var], _: &[Var]| {
             let log_prob = model.likelihood.log_prob(graph, x, theta)?;
             graph.scale(log_prob, -1.0)
         };
-        let (store, history) = swapped.minimise(layout, &[], loss, &mut |_| std::ops::ControlFlow::Continue(()))?;
-        let known = |family| {
-            let Self { training, hmc, seed, .. } = self;
-            Estimator::Nle(Nle { family, training: training.clone(), hmc: *hmc, seed: *seed })
-        };
+        let (store, history) = swapped.minimise(layout, &[], loss, on_epoch)?;
         let origin = Origin {
-            estimator: self.family.settings().map(known),
+            estimator: self.known::<T>(),
             prior: Some(prior.clone()),
             data: data.summary(),
             history: history.clone(),
         };
         Ok((Posterior::new(device, &data.scales, (Box::new(model), store), origin), history))
+    }
+
+    /// The settings, if the family is one of this library's.
+    fn known<T: Real>(&self) -> Option<Estimator>
+    where
+        F: ExplicitFamily<T>,
+    {
+        let Self { training, hmc, seed, .. } = self;
+        let known = |family| Estimator::Nle(Nle { family, training: training.clone(), hmc: *hmc, seed: *seed });
+        self.family.settings().map(known)
     }
 
     /// Registers an untrained likelihood.
@@ -221,7 +268,33 @@ impl Nre {
         data: &Dataset<T>,
         prior: &Prior,
     ) -> Result<(Posterior<T, RatioModel>, History), Error> {
-        let problem = data.problem(device, &self.training, self.seed);
+        self.fit_kept((device, data, prior), None, &mut |_| ControlFlow::Continue(()))
+    }
+
+    /// The same, taken up where `checkpoint` left it: see [`Npe::fit_resumable`](crate::Npe::fit_resumable).
+    ///
+    /// # Errors
+    /// As both.
+    #[cfg(feature = "weights")]
+    pub fn fit_resumable<T: Real>(
+        &self,
+        device: &Device,
+        data: &Dataset<T>,
+        prior: &Prior,
+        checkpoint: &crate::sbi::Checkpoint,
+        mut on_epoch: impl FnMut(&Epoch) -> ControlFlow<()>,
+    ) -> Result<(Posterior<T, RatioModel>, History), Error> {
+        let kept = checkpoint.of(self.known(), data)?;
+        self.fit_kept((device, data, prior), Some(&kept), &mut on_epoch)
+    }
+
+    fn fit_kept<T: Real>(
+        &self,
+        (device, data, prior): (&Device, &Dataset<T>, &Prior),
+        checkpoints: Option<&dyn Checkpoints<T>>,
+        on_epoch: OnEpoch<'_>,
+    ) -> Result<(Posterior<T, RatioModel>, History), Error> {
+        let problem = Problem { checkpoints, ..data.problem(device, &self.training, self.seed) };
         let mut layout = Layout::new();
         let model = self.model(&mut layout, prior.clone(), &data.scales)?;
         let network = &model.network;
@@ -235,14 +308,18 @@ impl Nre {
             graph.add(together, apart)
         };
         let other = [Source::Next(problem.theta)];
-        let (store, history) = problem.minimise(layout, &other, loss, &mut |_| std::ops::ControlFlow::Continue(()))?;
+        let (store, history) = problem.minimise(layout, &other, loss, on_epoch)?;
         let origin = Origin {
-            estimator: Some(Estimator::Nre(self.clone())),
+            estimator: self.known(),
             prior: Some(prior.clone()),
             data: data.summary(),
             history: history.clone(),
         };
         Ok((Posterior::new(device, &data.scales, (Box::new(model), store), origin), history))
+    }
+
+    fn known(&self) -> Option<Estimator> {
+        Some(Estimator::Nre(self.clone()))
     }
 
     /// Registers an untrained ratio.

@@ -1,7 +1,11 @@
-//! The fit loop: minibatches, early stopping on the averaged weights, and a history.
+//! The fit loop: minibatches, early stopping on the averaged weights, a history, and checkpoints.
+
+mod epochs;
+
+pub use epochs::{Checkpoints, Snapshot};
+pub(crate) use epochs::{Learner, Losses, Rules, State, run, shuffled};
 
 use std::ops::{ControlFlow, Range};
-use std::time::Instant;
 
 use crate::device::Device;
 use crate::error::{Error, check_length};
@@ -9,7 +13,7 @@ use crate::op::MAX_ARITY;
 use crate::optim::{Adam, Optimiser, Schedule};
 use crate::plan::{Batch, Feed, Plan};
 use crate::real::Real;
-use crate::rng::{NoiseRows, mix, permutation};
+use crate::rng::{NoiseRows, mix};
 use crate::store::{Store, Weights};
 
 /// How to train.
@@ -92,6 +96,9 @@ pub struct Epoch {
     pub seconds: f64,
 }
 
+/// Who is told of each epoch, and may break off the training.
+pub type OnEpoch<'a> = &'a mut dyn FnMut(&Epoch) -> ControlFlow<()>;
+
 /// All epochs.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "weights", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
@@ -126,102 +133,102 @@ pub fn fit<T: Real>(
     settings: &Training,
     mut on_epoch: impl FnMut(&Epoch) -> ControlFlow<()>,
 ) -> Result<History, Error> {
-    settings.check()?;
     store.check_range(&range)?;
-    for (what, rows) in [("training rows", set.training), ("validation rows", set.validation)] {
-        check_length(what, rows.len().max(1), rows.len())?;
-    }
-    check_length("inputs", set.inputs.len().min(MAX_ARITY), set.inputs.len())?;
-    let start = Instant::now();
-    let optimiser = Optimiser::new(settings.adam.clone(), range.clone())?;
-    let mut trainer = Trainer { device, store, plan, set, optimiser, settings };
-    let mut history = History::default();
-    let mut best = (f64::INFINITY, trainer.store.weights(Weights::Raw).to_vec());
-    let outcome = (1..=settings.max_epochs).try_for_each(|epoch| {
-        let row = match trainer.epoch(epoch) {
-            Ok(row) => Epoch { best: row.validation_loss < best.0, seconds: start.elapsed().as_secs_f64(), ..row },
-            Err(e) => return ControlFlow::Break(Err(e)),
-        };
-        if row.best {
-            best = (row.validation_loss, trainer.store.weights(Weights::Ema).to_vec());
-        }
-        history.epochs.push(row);
-        let waited = epoch - history.best().map_or(0, |b| b.epoch);
-        match on_epoch(&row) {
-            ControlFlow::Continue(()) if waited < settings.patience => ControlFlow::Continue(()),
-            _ => ControlFlow::Break(Ok(())),
-        }
-    });
-    trainer.store.restart_from(range, &best.1);
-    match outcome {
-        ControlFlow::Break(Err(e)) => Err(e),
-        _ => Ok(history),
-    }
+    let mut minimiser = Minimiser::new(device, plan, range, set, settings)?;
+    minimiser.run(store, None, &mut on_epoch)
 }
 
-struct Trainer<'a, 'd, T> {
+/// Descends along the gradient of a loss.
+pub(crate) struct Minimiser<'a, 'd, T> {
     device: &'a Device,
-    store: &'a mut Store<T>,
     plan: &'a mut Plan<T>,
     set: &'a TrainingSet<'d, T>,
+    range: Range<usize>,
     optimiser: Optimiser,
     settings: &'a Training,
 }
 
-impl<T: Real> Trainer<'_, '_, T> {
-    /// One pass over the training rows, then the loss on the validation rows.
-    fn epoch(&mut self, epoch: usize) -> Result<Epoch, Error> {
-        let diverged = |step: u64, what: &str| {
-            let why = format!(
-                "{what} is no longer finite after step {step}; a lower learning rate, a tighter clip, or data without \
-                 extreme values may help"
-            );
-            Error::Training { epoch, why }
-        };
-        let rows = self.set.training.len();
-        let order = permutation(rows as u32, self.settings.seed, epoch as u64);
-        let order: Vec<u32> = order.into_iter().map(|i| self.set.training[i as usize]).collect();
-        let next = following(&order);
-        let (mut loss_sum, mut norm_sum) = (0.0, 0.0);
-        for (batch, next) in order.chunks(self.settings.batch).zip(next.chunks(self.settings.batch)) {
-            let (loss, norm) = self.step(batch, next)?;
-            if !(loss.is_finite() && norm.is_finite()) {
-                return Err(diverged(self.optimiser.steps(), "the loss or its gradient"));
-            }
-            loss_sum += loss * batch.len() as f64;
-            norm_sum += norm;
+impl<'a, 'd, T: Real> Minimiser<'a, 'd, T> {
+    pub fn new(
+        device: &'a Device,
+        plan: &'a mut Plan<T>,
+        range: Range<usize>,
+        set: &'a TrainingSet<'d, T>,
+        settings: &'a Training,
+    ) -> Result<Self, Error> {
+        settings.check()?;
+        for (what, rows) in [("training rows", set.training), ("validation rows", set.validation)] {
+            check_length(what, rows.len().max(1), rows.len())?;
         }
-        let validation_loss = self.validation_loss()?;
-        if !validation_loss.is_finite() {
-            return Err(diverged(self.optimiser.steps(), "the validation loss"));
-        }
-        let (training_loss, gradient_norm) = (loss_sum / rows as f64, norm_sum / self.steps_per_epoch() as f64);
-        Ok(Epoch { epoch, training_loss, validation_loss, gradient_norm, best: false, seconds: 0.0 })
+        check_length("inputs", set.inputs.len().min(MAX_ARITY), set.inputs.len())?;
+        let optimiser = Optimiser::new(settings.adam.clone(), range.clone())?;
+        Ok(Self { device, plan, set, range, optimiser, settings })
+    }
+
+    /// All epochs.
+    pub fn run(
+        &mut self,
+        store: &mut Store<T>,
+        checkpoints: Option<&dyn Checkpoints<T>>,
+        on_epoch: OnEpoch<'_>,
+    ) -> Result<History, Error> {
+        let Training { max_epochs, patience, .. } = *self.settings;
+        let rules = Rules { range: self.range.clone(), max_epochs, patience, last: false };
+        run(self, store, &rules, checkpoints, on_epoch)
     }
 
     /// (loss before the update, norm of its gradient)
-    fn step(&mut self, batch: &[u32], next: &[u32]) -> Result<(f64, f64), Error> {
+    fn step(&mut self, store: &mut Store<T>, batch: &[u32], next: &[u32]) -> Result<(f64, f64), Error> {
         let (step, steps) = (self.optimiser.steps(), self.steps_per_epoch() * self.settings.max_epochs as u64);
         let factor = self.settings.schedule.factor(step, steps);
         let ramps = ramps(self.set.inputs, step as f64 / steps as f64);
         let feeds = feeds(self.set.inputs, batch, next, &ramps);
         let seed = noise_seed(self.settings, "training");
         let rows = Batch::with_noise(batch.len(), NoiseRows::new(&seed).at(step as u32));
-        let loss = self.plan.mean_and_gradient(self.store, rows, &feeds[..self.set.inputs.len()])?;
-        Ok((loss, self.optimiser.step(self.device, self.store, factor)?))
+        let loss = self.plan.mean_and_gradient(store, rows, &feeds[..self.set.inputs.len()])?;
+        Ok((loss, self.optimiser.step(self.device, store, factor)?))
     }
 
-    fn validation_loss(&mut self) -> Result<f64, Error> {
+    fn validation_loss(&mut self, store: &Store<T>) -> Result<f64, Error> {
         let (rows, ramps) = (self.set.validation, ramps(self.set.inputs, 1.0));
         let next = following(rows);
         let feeds = feeds(self.set.inputs, rows, &next, &ramps);
         let seed = noise_seed(self.settings, "validation");
         let batch = Batch::with_noise(rows.len(), NoiseRows::new(&seed));
-        self.plan.mean(self.store.weights(Weights::Ema), batch, &feeds[..self.set.inputs.len()])
+        self.plan.mean(store.weights(Weights::Ema), batch, &feeds[..self.set.inputs.len()])
     }
 
     fn steps_per_epoch(&self) -> u64 {
         self.set.training.len().div_ceil(self.settings.batch) as u64
+    }
+}
+
+impl<T: Real> Learner<T> for Minimiser<'_, '_, T> {
+    /// One pass over the training rows, then the loss on the validation rows.
+    fn epoch(&mut self, store: &mut Store<T>, epoch: usize) -> Result<Losses, Error> {
+        let order = shuffled(self.set.training, self.settings.seed, epoch);
+        let next = following(&order);
+        let (mut loss_sum, mut norm_sum) = (0.0, 0.0);
+        for (batch, next) in order.chunks(self.settings.batch).zip(next.chunks(self.settings.batch)) {
+            let (loss, norm) = self.step(store, batch, next)?;
+            if !(loss.is_finite() && norm.is_finite()) {
+                let why = format!(
+                    "the loss or its gradient is no longer finite after step {}; a lower learning rate, a tighter \
+                     clip, or data without extreme values may help",
+                    self.optimiser.steps()
+                );
+                return Err(Error::Training { epoch, why });
+            }
+            loss_sum += loss * batch.len() as f64;
+            norm_sum += norm;
+        }
+        let validation = self.validation_loss(store)?;
+        let (training, gradient_norm) = (loss_sum / order.len() as f64, norm_sum / self.steps_per_epoch() as f64);
+        Ok(Losses { training, validation, gradient_norm })
+    }
+
+    fn state(&mut self) -> State<'_, T> {
+        State { optimisers: vec![&mut self.optimiser], vector: &mut [], number: None }
     }
 }
 
