@@ -78,7 +78,7 @@ impl Transform {
     fn numbers(self) -> usize {
         match self {
             Self::Affine { .. } => 2,
-            Self::Spline { bins, .. } => 3 * bins - 1,
+            Self::Spline { bins, .. } => bins.saturating_mul(3) - 1,
         }
     }
 }
@@ -205,7 +205,7 @@ impl Architecture<'_> {
             let mut scope = scope.scope(l);
             let (identity, transformed) = self.split.columns(l, dim);
             let inputs = (identity.len() + context).max(1);
-            let outputs = transform.numbers() * transformed.len();
+            let outputs = transform.numbers().saturating_mul(transformed.len());
             let mixing = self.mixing(&mut scope, dim)?;
             let conditioner = Mlp::starting_at_zero(&mut scope, inputs, self.hidden, outputs, self.activation)?;
             Ok(Layer { identity, transformed, mixing, conditioner })

@@ -78,7 +78,7 @@ impl Gan {
             return Err(Error::parameter("instance_noise", why));
         }
         let network = |mut scope: Scope<'_>, inputs: usize, outputs: usize| {
-            Mlp::new(&mut scope, inputs + context, &self.hidden, outputs, self.activation)
+            Mlp::new(&mut scope, inputs.saturating_add(context), &self.hidden, outputs, self.activation)
         };
         let generator = network(layout.scope("generator"), self.latent, dim)?;
         let discriminator = network(layout.scope("discriminator"), dim, 1)?;

@@ -82,9 +82,9 @@ impl Vae {
             return Err(Error::parameter(*name, format!("{value} is out of range")));
         }
         let (hidden, f) = (&self.hidden, self.activation);
-        let encoder = Mlp::new(&mut scope.scope("encoder"), dim + context, hidden, 2 * self.latent, f)?;
+        let encoder = Mlp::new(&mut scope.scope("encoder"), dim + context, hidden, self.latent.saturating_mul(2), f)?;
         let outputs = if self.decoder == DecoderNoise::Conditional { 2 * dim } else { dim };
-        let decoder = Mlp::new(&mut scope.scope("decoder"), self.latent + context, hidden, outputs, f)?;
+        let decoder = Mlp::new(&mut scope.scope("decoder"), self.latent.saturating_add(context), hidden, outputs, f)?;
         let ln_sigma = match self.decoder {
             DecoderNoise::Learned => Some(scope.param("ln_sigma", 1, dim, Init::Constant(0.0))?),
             _ => None,

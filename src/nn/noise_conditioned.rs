@@ -35,7 +35,7 @@ impl NoiseConditionedMlp {
         let first = Linear::new(&mut scope.scope("first"), inputs + context + embedding, hidden)?;
         let block = |i: usize| {
             let mut scope = scope.scope(i);
-            let inner = Linear::new(&mut scope.scope("inner"), hidden + embedding, hidden)?;
+            let inner = Linear::new(&mut scope.scope("inner"), hidden.saturating_add(embedding), hidden)?;
             Ok((inner, Linear::new(&mut scope.scope("outer"), hidden, hidden)?))
         };
         let blocks = (0..blocks).map(block).collect::<Result<_, Error>>()?;
