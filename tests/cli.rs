@@ -246,29 +246,39 @@ fn progress_is_shown_in_a_terminal() {
 /// A training that would take minutes.
 const LONG: &str = "--family realnvp --batch 100 --epochs 100000 --patience 100000";
 
-/// Exit code 130, and a posterior of the best weights up to then.
+/// Exit code 130, and a checkpoint in the place of a posterior.
 fn interrupted(folder: &Path, file: &str, output: &Output) {
     let shown = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert_eq!(output.status.code(), Some(130), "{shown}");
-    assert!(shown.contains("interrupted: the best weights up to now are kept"), "{shown}");
-    let header = json(folder, &format!("inspect {file}"));
-    assert!(header["history"]["epochs"].as_array().unwrap().len() < 100_000);
+    assert!(shown.contains(&format!("interrupted: {file}.checkpoint")) && shown.contains("--resume"), "{shown}");
+    assert!(folder.join(format!("{file}.checkpoint")).exists() && !folder.join(file).exists());
 }
 
 #[test]
-fn a_signal_ends_the_training_and_keeps_the_best_weights() {
-    for signal in ["-INT", "-TERM"] {
-        let file = format!("signal{signal}.safetensors");
-        let mut child = command(trained(), &format!("fit {FIT} {LONG} --out {file}"));
+fn an_interrupted_training_goes_on_to_the_same_posterior() {
+    let from = trained();
+    let train = format!("{FIT} --family realnvp --batch 100 --epochs 40 --patience 40 --checkpoint-every 0");
+    ok(from, &format!("fit {train} --out straight.safetensors"));
+    for signal in ["-INT", "-TERM", "-KILL"] {
+        let file = format!("resumed{signal}.safetensors");
+        let mut child = command(from, &format!("fit {train} --out {file}"));
         let child = child.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        std::thread::sleep(Duration::from_millis(500));
+        std::thread::sleep(Duration::from_millis(250));
         Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();
-        interrupted(trained(), &file, &child.wait_with_output().unwrap());
+        let output = child.wait_with_output().unwrap();
+        if signal != "-KILL" {
+            interrupted(from, &file, &output);
+            fails(from, &format!("fit {train} --out {file}"), 1, &["interrupted training", "--resume", "--force"]);
+        }
+        ok(from, &format!("fit {train} --out {file} --resume"));
+        assert!(!from.join(format!("{file}.checkpoint")).exists(), "a finished training needs none");
+        let densities = |file: &str| ok(from, &format!("log-prob {file} --theta test.npy --x test_x.npy"));
+        assert_eq!(densities(&file), densities("straight.safetensors"));
     }
 }
 
 #[test]
-fn ctrl_c_in_a_terminal_does_too() {
+fn ctrl_c_in_a_terminal_does_the_same() {
     let mut terminal = in_terminal(trained(), &format!("fit {FIT} {LONG} --out c.safetensors"));
     std::thread::sleep(Duration::from_millis(700));
     terminal.stdin.as_mut().unwrap().write_all(b"\x03").unwrap();

@@ -1,11 +1,12 @@
 use std::ops::ControlFlow;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use retrodict::models::AnyFamily;
 use retrodict::optim::{Adam, Schedule};
-use retrodict::sbi::{AnyPosterior, DatasetOptions, Holdout, Nle, NonFinite, Npe, Nre, PriorFile};
+use retrodict::sbi::{AnyPosterior, Checkpoint, DatasetOptions, Holdout, Nle, NonFinite, Npe, Nre, PriorFile};
 use retrodict::train::{Epoch, Training};
 use retrodict::{Dataset, Error};
 use serde_json::json;
@@ -62,6 +63,15 @@ pub struct Fit {
     /// Leave out simulations that are not finite, instead of stopping at the first
     #[arg(long)]
     pub drop: bool,
+    /// Go on with an interrupted training; it ends with the same weights as one that never was
+    #[arg(long)]
+    pub resume: bool,
+    /// Where the training leaves its state after an epoch, for --resume [default: <OUT>.checkpoint]
+    #[arg(long, value_name = "FILE")]
+    pub checkpoint: Option<PathBuf>,
+    /// At most one checkpoint in so many seconds; Ctrl-C always leaves one
+    #[arg(long, default_value_t = 30, value_name = "SECONDS")]
+    pub checkpoint_every: u64,
     #[command(flatten)]
     pub overwrite: Overwrite,
 }
@@ -94,7 +104,8 @@ Other distributions: log_uniform (low, high), normal and log_normal (mean, sd), 
 Examples:
   retrodict fit --theta theta.npy --x x.npy --prior prior.toml --out posterior.safetensors
   retrodict fit --theta simulations.npz --x simulations.npz --prior prior.toml --family flow-matching \\
-      --epochs 100 --seed 1 --out posterior.safetensors";
+      --epochs 100 --seed 1 --out posterior.safetensors
+  retrodict fit --theta theta.npy --x x.npy --prior prior.toml --out posterior.safetensors --resume";
 
 /// What is learned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -119,8 +130,14 @@ impl Fit {
         self.overwrite.check([&self.out])?;
         let prior = PriorFile::read(&self.prior)?;
         let data = self.data(&prior)?;
-        let (posterior, interrupted) = self.train(session, &data, &prior)?;
+        let checkpoint = self.checkpoint()?;
+        let posterior = self.train(session, &data, &prior, &checkpoint)?;
+        if session.cancel.is_cancelled() {
+            let path = checkpoint.path().display();
+            return Err(Stop::Interrupted(format!("{path} has the state of the training; --resume goes on with it")));
+        }
         posterior.save(&self.out)?;
+        checkpoint.remove()?;
         let history = &posterior.origin().history;
         let best = history.best();
         let (epoch, loss) = best.map_or((0, f64::NAN), |best| (best.epoch, best.validation_loss));
@@ -132,14 +149,29 @@ impl Fit {
             data.features(),
             history.epochs.len(),
         );
-        if interrupted {
-            return Err(Stop::Interrupted(format!("the best weights up to now are kept. {text}")));
-        }
         let json = json!({
             "posterior": self.out, "family": self.family.to_string(), "rows": data.rows(), "dropped": data.dropped(),
             "epochs": history.epochs.len(), "best_epoch": epoch, "validation_loss": loss,
         });
         Ok(Outcome::new(text, json))
+    }
+
+    /// The file that an interrupted training left, or none yet.
+    fn checkpoint(&self) -> Result<Checkpoint, Stop> {
+        let path = self.checkpoint.clone().unwrap_or_else(|| {
+            let mut path = self.out.clone().into_os_string();
+            path.push(".checkpoint");
+            path.into()
+        });
+        let checkpoint = Checkpoint::new(path).every(Duration::from_secs(self.checkpoint_every));
+        if !self.resume && checkpoint.path().exists() {
+            let path = checkpoint.path().display();
+            self.overwrite.check([&checkpoint.path().to_path_buf()]).map_err(|_| {
+                Stop::Failure(format!("{path} is of an interrupted training; --resume goes on, --force begins anew"))
+            })?;
+            checkpoint.remove()?;
+        }
+        Ok(checkpoint)
     }
 
     fn data(&self, prior: &PriorFile) -> Result<Dataset, Stop> {
@@ -167,26 +199,33 @@ impl Fit {
         }
     }
 
-    /// The posterior, and whether the training was broken off.
-    fn train(&self, session: &Session, data: &Dataset, prior: &PriorFile) -> Result<(AnyPosterior, bool), Stop> {
+    fn train(
+        &self,
+        session: &Session,
+        data: &Dataset,
+        prior: &PriorFile,
+        checkpoint: &Checkpoint,
+    ) -> Result<AnyPosterior, Stop> {
         let (training, seed, device) = (self.training(), self.seed, &session.device);
         let bar = Bar::new(self.epochs);
         let on_epoch = |epoch: &Epoch| {
             bar.show(epoch);
             if session.cancel.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
-        let posterior = match self.method {
+        Ok(match self.method {
             Method::Npe => {
                 let estimator = Npe { family: self.family.clone(), training, seed };
-                estimator.fit_with(device, data, on_epoch)?.0.with_prior(&prior.prior)?
+                estimator.fit_resumable(device, data, checkpoint, on_epoch)?.0.with_prior(&prior.prior)?
             }
             Method::Nle => {
                 let estimator = Nle { training, seed, ..Nle::new(self.family.clone()) };
-                estimator.fit(device, data, &prior.prior)?.0.into_any()
+                estimator.fit_resumable(device, data, &prior.prior, checkpoint, on_epoch)?.0.into_any()
             }
-            Method::Nre => Nre { training, seed, ..Nre::default() }.fit(device, data, &prior.prior)?.0.into_any(),
-        };
-        Ok((posterior, session.cancel.is_cancelled()))
+            Method::Nre => {
+                let estimator = Nre { training, seed, ..Nre::default() };
+                estimator.fit_resumable(device, data, &prior.prior, checkpoint, on_epoch)?.0.into_any()
+            }
+        })
     }
 }
 
