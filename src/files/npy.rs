@@ -14,6 +14,8 @@ use crate::error::{Error, check_length};
 
 /// NumPy itself refuses longer headers.
 const LONGEST_HEADER: usize = 10_000;
+/// A structured type opens some too; it is to be named in the error.
+const MOST_BRACKETS: usize = 8;
 /// Elements that are decoded at once.
 const BLOCK: usize = 1 << 14;
 
@@ -150,7 +152,9 @@ fn header_bytes(source: &mut impl Read) -> Result<Vec<u8>, String> {
     let start = bytes.len();
     bytes.resize(start + length, 0);
     source.read_exact(&mut bytes[start..]).map_err(|why| why.to_string())?;
-    Ok(bytes)
+    // The parser's time doubles with each bracket that opens; a dictionary of an array of numbers opens two.
+    let opened = bytes[start..].iter().filter(|byte| b"([{".contains(byte)).count();
+    if opened > MOST_BRACKETS { Err(format!("it opens {opened} brackets, more than a table has")) } else { Ok(bytes) }
 }
 
 /// The header of version 1 for little-endian `f64`, of a length that does not depend on the first axis' length.
