@@ -211,6 +211,32 @@ fn a_family_of_ones_own_is_not_saved() {
     assert!(!path.exists());
 }
 
+/// Written by version 0.1.0: `fit::<f32>(AnyFamily::RealNvp(flow()))` of this file. It is read for ever.
+#[test]
+fn a_file_of_version_1_is_read() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/posterior-v1.safetensors");
+    let posterior = <Posterior>::load(&device(), path).unwrap();
+    let Some(Estimator::Npe(npe)) = &posterior.origin().estimator else { panic!("{:?}", posterior.origin()) };
+    assert_eq!((&npe.family, &npe.training, npe.seed), (&AnyFamily::RealNvp(flow()), &training(), 7));
+    assert_eq!(posterior.origin().prior.as_ref(), Some(&prior()));
+    assert_eq!((posterior.support(), posterior.features()), (prior().support(), 2));
+    assert_eq!((posterior.origin().data.rows, posterior.origin().history.epochs.len()), (60, 1));
+    // The first and the last draw of six, and their densities, as they were then.
+    let then = [
+        ([-0.75280376, 1.91971246, 0.30718821, 0.92640604, 0.11638165, 0.41721807, 0.17621577, 0.99955738], 1.66973586),
+        (
+            [0.00035088, 4.80694374, -1.20760936, 0.76507975, -0.21101605, 0.81309276, 0.27071157, 0.85191333],
+            -6.96510987,
+        ),
+    ];
+    let now = draws(&posterior);
+    for (row, (theta, log_prob)) in [0, 5].into_iter().zip(then) {
+        assert!(now.row(row).iter().zip(theta).all(|(now, then)| (now - then).abs() < 1e-4), "{now}");
+        let density = posterior.log_prob(now.slice(ndarray::s![row..=row, ..]), observation().view()).unwrap()[0];
+        assert!((density - log_prob).abs() < 1e-3, "{density}, not {log_prob}");
+    }
+}
+
 /// A file of a few kilobytes.
 fn file() -> Vec<u8> {
     fit::<f32>(AnyFamily::Mdn(Mdn { components: 1, hidden: vec![1], ..Mdn::default() })).to_bytes().unwrap()
