@@ -1,0 +1,282 @@
+// Every kernel at awkward shapes: one row, primes, a tile and a bit. A kernel needs one line here.
+#include "memory.hpp"
+#include "philox.cuh"
+
+namespace affine {
+#include "affine.cu"
+void cases(size_t rows, size_t cols) {
+    size_t n = rows * cols;
+    RUN(threads(n), affine_forward, in(n), out(n), real(0.7), real(-2), n);
+    expect(1, [](size_t i) { return 0.7 * drawn(0, i) - 2; });
+    RUN(threads(n), affine_backward, in(n), set(n), real(0.7), n);
+}
+}  // namespace affine
+
+namespace arithmetic {
+#include "arithmetic.cu"
+void cases(size_t rows, size_t cols) {
+    size_t n = rows * cols;
+    for (int operation : {ADD, SUB, MUL})
+        RUN(threads(n), arithmetic_forward, in(n), in(rows), out(n), operation, cols, cols, 1, n);
+    expect(2, [&](size_t i) { return drawn(0, i) * drawn(1, i / cols); });
+    RUN(threads(n), arithmetic_backward, in(n), in(rows), added(n), real(1), cols, cols, 1, n);
+    RUN(threads(rows), arithmetic_backward, in(n), in(n), set(rows), real(1), cols, 1, cols, rows);
+    RUN(threads(rows), arithmetic_backward, in(n), nullptr, set(rows), real(-1), cols, 1, 1, rows);
+}
+}  // namespace arithmetic
+
+namespace combine {
+#include "combine.cu"
+void cases(size_t rows, size_t cols) {
+    size_t n = rows * cols, count = 3;
+    RUN(threads(n), combine_forward, in(n), in(rows * count), out(n), 0, count, cols, n);
+    RUN(threads(n), combine_forward, in(n), in(rows * count), changed(n), 2, count, cols, n);
+    expect(2, [&](size_t i) { return drawn(2, i) + drawn(0, i) * drawn(1, i / cols * count + 2); });
+    RUN(warps(rows), combine_backward, in(n), in(n), in(rows * count), set(n), added(rows * count), 2, count, cols, rows);
+}
+}  // namespace combine
+
+namespace concat {
+#include "concat.cu"
+void cases(size_t rows, size_t cols) {
+    size_t n = rows * cols;
+    RUN(threads(n), concat_forward, in(n), changed(rows * (cols + 3)), cols, 2, cols + 3, n);
+    RUN(threads(n), concat_backward, in(rows * (cols + 3)), added(n), cols, 3, cols + 3, n);
+}
+}  // namespace concat
+
+namespace constant {
+#include "constant.cu"
+void cases(size_t rows, size_t cols) { RUN(threads(rows * cols), constant_forward, out(rows * cols), real(3), rows * cols); }
+}  // namespace constant
+
+// Every second column, from the second on, is transformed.
+int place_of(size_t column) { return column % 2 ? int(column / 2) : -1; }
+
+namespace coupling {
+#include "coupling.cu"
+void cases(size_t rows, size_t cols) {
+    size_t b = cols / 2, n = rows * cols, m = rows * b;
+    for (real clamp : {2, -2})
+        RUN(warps(rows), coupling_forward, in(n), in(2 * m), in(rows), out(n), out(rows), out(2 * m), in(cols, place_of),
+            clamp, b, cols, rows);
+    for (int inverse : {0, 1})
+        RUN(warps(rows), coupling_backward, in(n), in(rows), in(n), in(2 * m), in(cols, place_of), set(n), set(2 * m),
+            added(rows), inverse, b, cols, rows);
+}
+}  // namespace coupling
+
+namespace elementwise {
+#include "elementwise.cu"
+void cases(size_t rows, size_t cols) {
+    size_t n = rows * cols;
+    auto positive = [](size_t i) { return real(1 + drawn(0, i)); };
+    for (int f = 0; f <= 8; f++) RUN(threads(n), elementwise_forward, in(n, positive), out(n), out(n), f, n);
+    RUN(threads(n), elementwise_forward, in(n), out(n), nullptr, 6, n);
+    expect(1, [](size_t i) { return exp(drawn(0, i)); });
+    RUN(threads(n), elementwise_backward, in(n), in(n), added(n), n);
+}
+}  // namespace elementwise
+
+namespace gaussian_kl {
+#include "gaussian_kl.cu"
+void cases(size_t rows, size_t cols) {
+    size_t n = rows * cols;
+    for (size_t spread : {size_t(1), cols}) {
+        RUN(warps(rows), gaussian_kl_forward, in(n), in(rows * spread), out(rows), out(n), cols, spread, rows);
+        RUN(warps(rows), gaussian_kl_backward, in(rows), in(n), in(n), set(n), added(rows * spread), cols, spread, rows);
+    }
+}
+}  // namespace gaussian_kl
+
+namespace gaussian_log_density {
+#include "gaussian_log_density.cu"
+void cases(size_t rows, size_t cols) {
+    size_t n = rows * cols;
+    for (size_t spread : {size_t(1), cols}) {
+        RUN(warps(rows), gaussian_log_density_forward, in(n), in(n), in(rows * spread), out(rows), out(2 * n), real(0.9),
+            cols, spread, rows);
+        RUN(warps(rows), gaussian_log_density_backward, in(rows), in(2 * n), set(n), added(n), set(rows * spread), cols,
+            spread, rows);
+    }
+}
+}  // namespace gaussian_log_density
+
+namespace gaussian_sample {
+#include "gaussian_sample.cu"
+void cases(size_t rows, size_t cols) {
+    size_t n = rows * cols;
+    for (size_t spread : {size_t(1), cols}) {
+        RUN(warps(rows), gaussian_sample_forward, in(n), in(rows * spread), in(n), out(n), out(n), cols, spread, rows);
+        RUN(warps(rows), gaussian_sample_backward, in(n), in(n), in(n), set(n), set(rows * spread), added(n), cols,
+            spread, rows);
+    }
+}
+}  // namespace gaussian_sample
+
+namespace linear {
+#include "linear.cu"
+void cases(size_t rows, size_t cols) {
+    size_t depth = cols + 3;
+    RUN(tiles(rows, cols, TILE), linear_forward, in(rows * depth), in(depth * cols), in(cols), out(rows * cols),
+        out(rows * cols), 0, 2, rows, cols, depth);
+    expect(3, [&](size_t i) {
+        double sum = drawn(2, i % cols);
+        for (size_t k = 0; k < depth; k++) sum += drawn(0, i / cols * depth + k) * drawn(1, k * cols + i % cols);
+        return tanh(sum);
+    });
+    RUN(tiles(rows, cols, TILE), linear_forward, in(rows * depth), in(depth * cols), nullptr, changed(rows * cols),
+        nullptr, 1, 0, rows, cols, depth);
+    RUN(tiles(rows, depth, TILE), linear_input_adjoint, in(rows * cols), in(depth * cols), set(rows * depth), rows, cols,
+        depth);
+    expect(2, [&](size_t i) {
+        double sum = 0;
+        for (size_t k = 0; k < cols; k++) sum += drawn(0, i / depth * cols + k) * drawn(1, i % depth * cols + k);
+        return sum;
+    });
+    RUN(tiles(depth, cols, TILE), linear_weight_gradient, in(rows * depth), in(rows * cols), changed(depth * cols), rows,
+        cols, depth);
+    expect(2, [&](size_t i) {
+        double sum = drawn(2, i);
+        for (size_t k = 0; k < rows; k++) sum += drawn(0, k * depth + i / cols) * drawn(1, k * cols + i % cols);
+        return sum;
+    });
+    RUN(threads(rows * cols), linear_through_activation, changed(rows * cols), in(rows * cols), rows * cols);
+    RUN(blocks((cols + 31) / 32), linear_bias_gradient, in(rows * cols), changed(cols), rows, cols);
+    expect(1, [&](size_t i) {
+        double sum = drawn(1, i);
+        for (size_t k = 0; k < rows; k++) sum += drawn(0, k * cols + i);
+        return sum;
+    });
+}
+}  // namespace linear
+
+namespace mixture_log_density {
+#include "mixture_log_density.cu"
+void cases(size_t rows, size_t cols) {
+    for (size_t full : {0, 1})
+        for (size_t k : {1, 35}) {
+            size_t d = cols % 7 + 1, n = rows * d, width = k * (1 + 2 * d + full * (d * (d - 1) / 2));
+            size_t saved = rows * k * (2 + 3 * d);
+            RUN(warps(rows), mixture_log_density_forward, in(n), in(rows * width), out(rows), out(saved), real(0.9), k, d,
+                full, width, rows);
+            RUN(warps(rows), mixture_log_density_backward, in(n), in(rows * width), in(rows), changed(saved), added(n),
+                set(rows * width), k, d, full, width, rows);
+        }
+}
+}  // namespace mixture_log_density
+
+namespace normal_log_density {
+#include "normal_log_density.cu"
+void cases(size_t rows, size_t cols) {
+    size_t n = rows * cols;
+    RUN(warps(rows), normal_log_density_forward, in(n), out(rows), real(0.9), cols, rows);
+    RUN(threads(n), normal_log_density_backward, in(rows), in(n), set(n), cols, n);
+}
+}  // namespace normal_log_density
+
+namespace optim {
+#include "optim.cu"
+void cases(size_t rows, size_t cols) {
+    size_t n = rows * cols, sums = 3;
+    RUN(blocks(sums), squares, in(n), out<double>(sums), n);
+    RUN(blocks(1), norm, in(n, [](size_t i) { return 1 + drawn(0, i); }), out<double>(1), n);
+    expect(1, [&](size_t) {
+        double sum = 0;
+        for (size_t i = 0; i < n; i++) sum += 1 + drawn(0, i);
+        return sqrt(sum);
+    });
+    auto step = [](size_t) { return Step{1e-3, 1, 0.9, 0.999, 10, 1000, 1e-8, 0.01, 0.99}; };
+    auto moment = [](size_t i) { return real(1 + drawn(0, i)); };
+    RUN(threads(n), adam, in(n), changed(n), changed(n), changed(n, moment), changed(n), in(1, step),
+        in(1, [](size_t) { return 2.0; }), n);
+}
+}  // namespace optim
+
+namespace plan {
+#include "plan.cu"
+void cases(size_t rows, size_t cols) {
+    size_t n = rows * cols;
+    RUN(threads(n), copy, in(n), added(n), n);
+    RUN(threads(n), fill, set(n), real(2), n);
+    RUN(blocks(1, 1024), total, in(n), out<double>(1), n);
+    expect(1, [&](size_t) {
+        double sum = 0;
+        for (size_t i = 0; i < n; i++) sum += drawn(0, i);
+        return sum;
+    });
+    auto control = [](size_t i) { return i == 0 ? 5ull : 11ull * i; };
+    size_t groups = (11 + rows + 4) / 5;
+    for (int uniform : {0, 1})
+        RUN(threads(rows * ((cols + 3) / 4)), noise, out(n), in(3 + groups, control), 7u, uniform, cols, rows);
+}
+}  // namespace plan
+
+namespace reduce {
+#include "reduce.cu"
+void cases(size_t rows, size_t cols) {
+    RUN(warps(rows), sum_cols_forward, in(rows * cols), out(rows), real(0.5), cols, rows);
+    expect(1, [&](size_t row) {
+        double sum = 0;
+        for (size_t col = 0; col < cols; col++) sum += drawn(0, row * cols + col);
+        return 0.5 * sum;
+    });
+    RUN(threads(rows * cols), sum_cols_backward, in(rows), added(rows * cols), real(0.5), cols, rows * cols);
+}
+}  // namespace reduce
+
+namespace scale_shift {
+#include "scale_shift.cu"
+void cases(size_t rows, size_t cols) {
+    size_t n = rows * cols;
+    for (real sign : {1, -1}) {
+        RUN(warps(rows), scale_shift_forward, in(n), in(rows), in(cols), in(cols), out(n), out(rows), sign, cols, rows);
+        RUN(warps(rows), scale_shift_backward, in(n), in(rows), in(cols), set(n), added(rows), sign, cols, rows);
+        RUN(blocks((cols + 31) / 32), scale_shift_gradient, in(n), in(rows), in(n), in(cols), changed(cols),
+            changed(cols), sign, rows, cols);
+    }
+}
+}  // namespace scale_shift
+
+namespace select_columns {
+#include "select.cu"
+void cases(size_t rows, size_t cols) {
+    size_t chosen = cols / 2 + 2;
+    auto columns = [&](size_t i) { return unsigned(i * 7 % cols); };
+    RUN(threads(rows * chosen), select_forward, in(rows * cols), out(rows * chosen), in(chosen, columns), chosen, cols,
+        rows * chosen);
+    RUN(threads(rows * cols), select_backward, in(rows * chosen), set(rows * cols), in(chosen, columns), chosen, cols,
+        rows * cols);
+}
+}  // namespace select_columns
+
+namespace spline_coupling {
+#include "spline_coupling.cu"
+void cases(size_t rows, size_t cols) {
+    size_t b = cols / 2, n = rows * cols, bins = 5, m = rows * b;
+    real bound = real(0.8), least = real(0.01), free = 2 * bound - bins * least, floor = real(0.3), offset = real(0.5);
+    auto positive = [](size_t i) { return real(1.01 + drawn(2, i)); };
+    for (int inverse : {0, 1}) {
+        RUN(warps(rows), spline_coupling_forward, in(n), in(m * (3 * bins - 1)), in(rows), out(n), out(rows),
+            out(m * (2 * bins + 6)), in(cols, place_of), bins, bound, least, free, floor, offset, inverse, b, cols, rows);
+        RUN(warps(rows), spline_coupling_backward, in(n), in(rows), in(m * (2 * bins + 6), positive), in(cols, place_of),
+            set(n), set(m * (3 * bins - 1)), added(rows), bins, bound, least, free, floor, offset, inverse, b, cols, rows);
+    }
+}
+}  // namespace spline_coupling
+
+int main() {
+    const size_t shapes[][2] = {{1, 1}, {1, 37}, {13, 2}, {7, 67}, {65, 5}};
+    for (auto [rows, cols] : shapes)
+        for (auto cases : {affine::cases, arithmetic::cases, combine::cases, concat::cases, constant::cases, coupling::cases,
+                           elementwise::cases, gaussian_kl::cases, gaussian_log_density::cases, gaussian_sample::cases,
+                           linear::cases, mixture_log_density::cases, normal_log_density::cases, optim::cases,
+                           plan::cases, reduce::cases, scale_shift::cases, select_columns::cases, spline_coupling::cases})
+            cases(rows, cols);
+    int missing = 0;
+    for (const char* kernel : {
+#include "kernels.list"
+         })
+        if (!kernels_run.count(kernel)) missing = fprintf(stderr, "no line in kernels/host/cases.cpp: %s\n", kernel);
+    return missing ? 1 : 0;
+}
