@@ -24,6 +24,10 @@ zoo *ARGS:
 kernels:
     python3 kernels/compile.py
 
+# The CUDA kernels on the processor, compiled by g++ with its sanitizers.
+sanitize:
+    kernels/host/check.sh
+
 # The CUDA tests on the machine's own GPU instead of the simulated driver.
 gpu:
     RETRODICT_GPU=1 cargo test --features cuda --test cuda

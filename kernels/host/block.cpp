@@ -87,7 +87,7 @@ void release(char& order) {
 [[noreturn]] void fail(const Place& place, const std::string& what) {
     const char* file = strrchr(place.file_name(), '/');
     fprintf(stderr, "%s: %s at %s:%u (block %u, %u, thread %u)\n", kernel_name, what.c_str(),
-            file ? file + 1 : place.file_name(), place.line(), blockIdx.x, blockIdx.y, running->index);
+        file ? file + 1 : place.file_name(), place.line(), blockIdx.x, blockIdx.y, running->index);
     _Exit(1);
 }
 

@@ -6,7 +6,7 @@ struct Grid {
     unsigned columns, rows, threads;
 };
 
-// A thread for each of n elements, a warp for each of n rows, 256 threads for each tile: as in src/device/cuda/launch.rs.
+// A thread for each of n elements, a warp for each of n rows, 256 threads for each tile, as src/device/cuda/launch.rs.
 inline Grid threads(size_t n) { return {unsigned(n + 255) / 256, 1, 256}; }
 inline Grid warps(size_t n) { return {unsigned(n + 7) / 8, 1, 256}; }
 inline Grid blocks(size_t n, unsigned threads = 256) { return {unsigned(n), 1, threads}; }

@@ -1,4 +1,4 @@
-// Runs a kernel of cusim/tests/kernels/bugs.cu, whose mistakes the sanitizers or block.cpp must find: `bugs NAME BLOCKS`.
+// `bugs NAME BLOCKS` runs a kernel of cusim/tests/kernels/bugs.cu, whose mistake the sanitizers or block.cpp must find.
 #include "block.hpp"
 #include "bugs.cu"
 

@@ -32,7 +32,8 @@ void cases(size_t rows, size_t cols) {
     RUN(threads(n), combine_forward, in(n), in(rows * count), out(n), 0, count, cols, n);
     RUN(threads(n), combine_forward, in(n), in(rows * count), changed(n), 2, count, cols, n);
     expect(2, [&](size_t i) { return drawn(2, i) + drawn(0, i) * drawn(1, i / cols * count + 2); });
-    RUN(warps(rows), combine_backward, in(n), in(n), in(rows * count), set(n), added(rows * count), 2, count, cols, rows);
+    RUN(warps(rows), combine_backward, in(n), in(n), in(rows * count), set(n), added(rows * count), 2, count, cols,
+        rows);
 }
 }  // namespace combine
 
@@ -47,7 +48,9 @@ void cases(size_t rows, size_t cols) {
 
 namespace constant {
 #include "constant.cu"
-void cases(size_t rows, size_t cols) { RUN(threads(rows * cols), constant_forward, out(rows * cols), real(3), rows * cols); }
+void cases(size_t rows, size_t cols) {
+    RUN(threads(rows * cols), constant_forward, out(rows * cols), real(3), rows * cols);
+}
 }  // namespace constant
 
 // Every second column, from the second on, is transformed.
@@ -58,8 +61,8 @@ namespace coupling {
 void cases(size_t rows, size_t cols) {
     size_t b = cols / 2, n = rows * cols, m = rows * b;
     for (real clamp : {2, -2})
-        RUN(warps(rows), coupling_forward, in(n), in(2 * m), in(rows), out(n), out(rows), out(2 * m), in(cols, place_of),
-            clamp, b, cols, rows);
+        RUN(warps(rows), coupling_forward, in(n), in(2 * m), in(rows), out(n), out(rows), out(2 * m),
+            in(cols, place_of), clamp, b, cols, rows);
     for (int inverse : {0, 1})
         RUN(warps(rows), coupling_backward, in(n), in(rows), in(n), in(2 * m), in(cols, place_of), set(n), set(2 * m),
             added(rows), inverse, b, cols, rows);
@@ -84,7 +87,8 @@ void cases(size_t rows, size_t cols) {
     size_t n = rows * cols;
     for (size_t spread : {size_t(1), cols}) {
         RUN(warps(rows), gaussian_kl_forward, in(n), in(rows * spread), out(rows), out(n), cols, spread, rows);
-        RUN(warps(rows), gaussian_kl_backward, in(rows), in(n), in(n), set(n), added(rows * spread), cols, spread, rows);
+        RUN(warps(rows), gaussian_kl_backward, in(rows), in(n), in(n), set(n), added(rows * spread), cols, spread,
+            rows);
     }
 }
 }  // namespace gaussian_kl
@@ -94,8 +98,8 @@ namespace gaussian_log_density {
 void cases(size_t rows, size_t cols) {
     size_t n = rows * cols;
     for (size_t spread : {size_t(1), cols}) {
-        RUN(warps(rows), gaussian_log_density_forward, in(n), in(n), in(rows * spread), out(rows), out(2 * n), real(0.9),
-            cols, spread, rows);
+        RUN(warps(rows), gaussian_log_density_forward, in(n), in(n), in(rows * spread), out(rows), out(2 * n),
+            real(0.9), cols, spread, rows);
         RUN(warps(rows), gaussian_log_density_backward, in(rows), in(2 * n), set(n), added(n), set(rows * spread), cols,
             spread, rows);
     }
@@ -127,15 +131,15 @@ void cases(size_t rows, size_t cols) {
     });
     RUN(tiles(rows, cols, TILE), linear_forward, in(rows * depth), in(depth * cols), nullptr, changed(rows * cols),
         nullptr, 1, 0, rows, cols, depth);
-    RUN(tiles(rows, depth, TILE), linear_input_adjoint, in(rows * cols), in(depth * cols), set(rows * depth), rows, cols,
-        depth);
+    RUN(tiles(rows, depth, TILE), linear_input_adjoint, in(rows * cols), in(depth * cols), set(rows * depth), rows,
+        cols, depth);
     expect(2, [&](size_t i) {
         double sum = 0;
         for (size_t k = 0; k < cols; k++) sum += drawn(0, i / depth * cols + k) * drawn(1, i % depth * cols + k);
         return sum;
     });
-    RUN(tiles(depth, cols, TILE), linear_weight_gradient, in(rows * depth), in(rows * cols), changed(depth * cols), rows,
-        cols, depth);
+    RUN(tiles(depth, cols, TILE), linear_weight_gradient, in(rows * depth), in(rows * cols), changed(depth * cols),
+        rows, cols, depth);
     expect(2, [&](size_t i) {
         double sum = drawn(2, i);
         for (size_t k = 0; k < rows; k++) sum += drawn(0, k * depth + i / cols) * drawn(1, k * cols + i % cols);
@@ -158,8 +162,8 @@ void cases(size_t rows, size_t cols) {
         for (size_t k : {1, 35}) {
             size_t d = cols % 7 + 1, n = rows * d, width = k * (1 + 2 * d + full * (d * (d - 1) / 2));
             size_t saved = rows * k * (2 + 3 * d);
-            RUN(warps(rows), mixture_log_density_forward, in(n), in(rows * width), out(rows), out(saved), real(0.9), k, d,
-                full, width, rows);
+            RUN(warps(rows), mixture_log_density_forward, in(n), in(rows * width), out(rows), out(saved), real(0.9), k,
+                d, full, width, rows);
             RUN(warps(rows), mixture_log_density_backward, in(n), in(rows * width), in(rows), changed(saved), added(n),
                 set(rows * width), k, d, full, width, rows);
         }
@@ -258,9 +262,11 @@ void cases(size_t rows, size_t cols) {
     auto positive = [](size_t i) { return real(1.01 + drawn(2, i)); };
     for (int inverse : {0, 1}) {
         RUN(warps(rows), spline_coupling_forward, in(n), in(m * (3 * bins - 1)), in(rows), out(n), out(rows),
-            out(m * (2 * bins + 6)), in(cols, place_of), bins, bound, least, free, floor, offset, inverse, b, cols, rows);
-        RUN(warps(rows), spline_coupling_backward, in(n), in(rows), in(m * (2 * bins + 6), positive), in(cols, place_of),
-            set(n), set(m * (3 * bins - 1)), added(rows), bins, bound, least, free, floor, offset, inverse, b, cols, rows);
+            out(m * (2 * bins + 6)), in(cols, place_of), bins, bound, least, free, floor, offset, inverse, b, cols,
+            rows);
+        RUN(warps(rows), spline_coupling_backward, in(n), in(rows), in(m * (2 * bins + 6), positive),
+            in(cols, place_of), set(n), set(m * (3 * bins - 1)), added(rows), bins, bound, least, free, floor, offset,
+            inverse, b, cols, rows);
     }
 }
 }  // namespace spline_coupling
@@ -268,10 +274,11 @@ void cases(size_t rows, size_t cols) {
 int main() {
     const size_t shapes[][2] = {{1, 1}, {1, 37}, {13, 2}, {7, 67}, {65, 5}};
     for (auto [rows, cols] : shapes)
-        for (auto cases : {affine::cases, arithmetic::cases, combine::cases, concat::cases, constant::cases, coupling::cases,
-                           elementwise::cases, gaussian_kl::cases, gaussian_log_density::cases, gaussian_sample::cases,
-                           linear::cases, mixture_log_density::cases, normal_log_density::cases, optim::cases,
-                           plan::cases, reduce::cases, scale_shift::cases, select_columns::cases, spline_coupling::cases})
+        for (auto cases :
+            {affine::cases, arithmetic::cases, combine::cases, concat::cases, constant::cases, coupling::cases,
+                elementwise::cases, gaussian_kl::cases, gaussian_log_density::cases, gaussian_sample::cases,
+                linear::cases, mixture_log_density::cases, normal_log_density::cases, optim::cases, plan::cases,
+                reduce::cases, scale_shift::cases, select_columns::cases, spline_coupling::cases})
             cases(rows, cols);
     int missing = 0;
     for (const char* kernel : {

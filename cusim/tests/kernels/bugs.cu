@@ -1,5 +1,5 @@
 // Kernels with one mistake each, and the same without it. `o` has as many elements as there are threads.
-// Each name says what the simulated driver must find.
+// Each name says what the simulated driver must find, and the sanitizers of kernels/host.
 
 extern "C" __global__ void ok_neighbours(float* o) {
     __shared__ float s[64];
