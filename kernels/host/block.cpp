@@ -57,7 +57,7 @@ struct Block {
     void* dynamic;
 };
 
-// What happens meanwhile is not the kernel's doing, and the thread sanitizer does not look.
+// While there is one, the thread sanitizer does not look at this thread: what it does is not the kernel's doing.
 struct Unseen {
     Unseen() {
         if (__tsan_ignore_thread_begin) __tsan_ignore_thread_begin();
