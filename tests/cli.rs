@@ -127,6 +127,17 @@ fn tables_pass_from_one_command_to_the_next() {
     assert!(verdicts["findings"].as_array().unwrap().len() > 5);
     let html = std::fs::read_to_string(report).unwrap();
     assert!(html.contains("<svg") && html.contains("θ2"));
+    // Of two observations, the second is like no simulation: it is named, and the report says it too.
+    write_npy(to.join("two.npy"), array![[x[(0, 0)], x[(0, 1)]], [40.0, 0.0]].view().into_dyn()).unwrap();
+    let validate = format!("validate {} {test} --observed two.npy", at("realnvp.safetensors"));
+    let verdicts = json(&to, &format!("{validate} --report observed.html"));
+    let of = |row: &str| {
+        let all = verdicts["findings"].as_array().unwrap().iter();
+        all.filter(|f| f["subject"] == *row).map(|f| f["verdict"].as_str().unwrap()).max().unwrap()
+    };
+    assert_eq!((of("observation 0"), of("observation 1")), ("sound", "wrong"));
+    assert!(std::fs::read_to_string(to.join("observed.html")).unwrap().contains("Row 1: The observation is unlike"));
+    fails(&to, &format!("{validate} --strict"), 1, &["[wrong] Row 1: The observation is unlike"]);
     // A generator without a density is validated too.
     assert!(ok(&to, &format!("validate {} {test}", at("gan.safetensors"))).contains("worst verdict"));
     std::fs::remove_dir_all(to).unwrap();
@@ -178,6 +189,11 @@ fn every_error_says_what_and_where() {
         ("log-prob gan.safetensors --theta test.npy --x test_x.npy".into(), 1, vec!["no normalised density"]),
         ("log-prob realnvp.safetensors --theta test.npy --x short.npy".into(), 1, vec!["rows", "100", "10"]),
         ("validate realnvp.safetensors --theta test.npy --x short.npy".into(), 1, vec!["rows"]),
+        (
+            "validate realnvp.safetensors --theta test.npy --x test_x.npy --draws 9 --observed holes.npy".into(),
+            1,
+            vec!["observed: row 7, column 1 is not finite"],
+        ),
         ("inspect prior.toml".into(), 1, vec!["prior.toml", "not a safetensors file"]),
         ("simulate --rows 10 --out s.npz".into(), 2, vec!["--task"]),
         ("simulate --task two-moons --rows ten --out s.npz".into(), 2, vec!["`ten` is not a number of rows"]),

@@ -6,21 +6,24 @@ use retrodict::models::AnyModel;
 use retrodict::ndarray::{Array2, ArrayView1};
 use retrodict::report::{Corner, Report};
 use retrodict::sbi::{AnyPosterior, PriorFile};
-use retrodict::validate::{Finding, Verdict};
+use retrodict::validate::{Finding, SimulatedCloud, Verdict};
 use serde_json::json;
 
 use crate::files::{Overwrite, read, read_theta};
 use crate::inspect;
+use crate::sample::at_row;
 use crate::session::{Outcome, Session, Stop};
 
 /// Check a posterior on simulations that it was not trained on
 ///
 /// Prints a verdict for each diagnostic: is the posterior biased, too narrow, too wide? With --report everything goes
-/// onto one page, pictures included.
+/// onto one page, pictures included. With --observed it also asks whether real observations look like the test simulations: a
+/// posterior of one that does not means nothing.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   retrodict validate posterior.safetensors --theta test_theta.npy --x test_x.npy --report report.html
+  retrodict validate posterior.safetensors --theta test.npz --x test.npz --observed observed.npy
   retrodict validate posterior.safetensors --theta test.npz --x test.npz --strict --json")]
 pub struct Validate {
     /// The trained posterior
@@ -32,6 +35,9 @@ pub struct Validate {
     /// Their observations
     #[arg(long, value_name = "TABLE")]
     pub x: PathBuf,
+    /// Real observations, to be held against the test simulations (40 or more)
+    #[arg(long, value_name = "TABLE")]
+    pub observed: Option<PathBuf>,
     /// Draws for each test simulation
     #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..))]
     pub draws: u32,
@@ -65,11 +71,34 @@ impl Validate {
         if let Some(prior) = &posterior.origin().prior {
             validation = validation.with_prior(prior)?;
         }
-        let findings = validation.findings();
+        let mut findings = validation.findings();
+        let observed = self.observations(session, &x)?;
         if let Some(path) = &self.report {
-            self.page(&posterior, validation, &theta, &x)?.write(path)?;
+            let page = self.page(&posterior, validation, &theta, &x)?;
+            let page = if observed.is_empty() { page } else { page.section("Observations").findings(&observed) };
+            page.write(path)?;
         }
+        findings.extend(observed);
         self.outcome(&findings)
+    }
+
+    /// Whether each observation looks like a simulation; its row begins the sentence if there are several.
+    fn observations(&self, session: &Session, simulated: &Array2<f64>) -> Result<Vec<Finding>, Stop> {
+        let Some(path) = &self.observed else { return Ok(Vec::new()) };
+        let observed = read(path, "x")?.values;
+        let cloud = SimulatedCloud::new(&session.device, simulated.view(), self.seed)?;
+        let mut all = Vec::new();
+        for (i, row) in observed.outer_iter().enumerate() {
+            let mut findings = cloud.check(row).map_err(|error| at_row(error, i))?.findings();
+            for finding in &mut findings {
+                finding.subject = format!("observation {i}");
+                if observed.nrows() > 1 {
+                    finding.sentence = format!("Row {i}: {}", finding.sentence);
+                }
+            }
+            all.extend(findings);
+        }
+        Ok(all)
     }
 
     fn page(
