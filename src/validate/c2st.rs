@@ -1,5 +1,7 @@
 //! Classifier two-sample test.
 
+use std::f64::consts::TAU;
+
 use ndarray::ArrayView2;
 
 use super::classifier::{Classifier, Labelled, Settings, rows_of};
@@ -18,7 +20,9 @@ use crate::train::Training;
 ///
 /// Its accuracy on rows it has not seen is 1/2 if both come from one distribution, and 1 if they have nothing in common.
 /// For the best of all classifiers it would be (1 + TV) / 2 with TV the total variation distance; a trained one
-/// stays below, so the test errs on the side of "alike".
+/// stays below, so the test errs on the side of "alike". Networks are slow to learn fine structure (Rahaman et al. 2019),
+/// so beside each column this one is given [waves](C2st::WAVES) of it: without, it takes four thin rings and a Gaussian
+/// for nearly the same.
 ///
 /// ```
 /// use retrodict::{Device, tasks::Target, validate::C2st};
@@ -41,7 +45,7 @@ pub struct C2st {
 
 impl Default for C2st {
     fn default() -> Self {
-        let adam = Adam::new(5e-3);
+        let adam = Adam::new(3e-3);
         let training = Training { batch: 128, max_epochs: 100, patience: 10, adam, ..Training::default() };
         Self { hidden: vec![64, 64], training, folds: 5, seed: 0 }
     }
@@ -51,6 +55,10 @@ impl Default for C2st {
 const LEAST_ROWS: usize = 20;
 
 impl C2st {
+    /// Frequencies of the sines and cosines of each standardised column that the classifier is given beside it, in
+    /// periods for each standard deviation.
+    pub const WAVES: [f64; 3] = [0.25, 0.5, 1.0];
+
     /// Held-out accuracy of telling the rows of `a` from those of `b`, `[rows x columns]` each, with its binomial
     /// standard error.
     ///
@@ -120,16 +128,31 @@ impl Pairs {
         let (rows, columns): (Vec<u32>, _) = ((0..2 * n as u32).collect(), a.ncols());
         let scale = Standardise::fit(&rows, columns, value)?;
         let cells = (0..2 * n).flat_map(|row| (0..columns).map(move |j| (row, j)));
-        let table = cells.map(|(row, j)| scale.forward(j, value(row, j)) as f32).collect();
-        Ok(Self { count: n, rows: Labelled { columns, table, label: [1.0, -1.0].repeat(n) } })
+        let table = cells.flat_map(|(row, j)| with_waves(scale.forward(j, value(row, j)))).collect();
+        let rows = Labelled { columns: FEATURES * columns, table, label: [1.0, -1.0].repeat(n) };
+        Ok(Self { count: n, rows })
     }
+}
+
+/// What becomes of each column.
+const FEATURES: usize = 1 + 2 * C2st::WAVES.len();
+
+/// A number with its sines and cosines.
+fn with_waves(v: f64) -> [f32; FEATURES] {
+    let mut features = [v as f32; FEATURES];
+    for (pair, f) in features[1..].chunks_exact_mut(2).zip(C2st::WAVES) {
+        let (sin, cos) = (TAU * f * v).sin_cos();
+        pair.copy_from_slice(&[sin as f32, cos as f32]);
+    }
+    features
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tasks::Target;
     use crate::validate::Verdict;
-    use ndarray::Array2;
+    use ndarray::{Array2, Axis};
 
     fn normals(rows: usize, columns: usize, shift: f64, seed: u64) -> Array2<f64> {
         crate::validate::tests::normals(rows, columns, seed) + shift
@@ -157,6 +180,15 @@ mod tests {
         assert!((found.value - bayes).abs() < 3.0 * found.error, "{found:?}, not {bayes}");
         let finding = C2st::finding(found);
         assert_eq!(finding.verdict, Verdict::Wrong, "{finding}");
+    }
+
+    #[test]
+    fn fine_structure_is_seen() {
+        // Rings against a Gaussian of their mean and width: the best of all classifiers is right in 72 % of cases.
+        let rings = Target::Rings.sample(2000, 1);
+        let blob = normals(2000, 2, 0.0, 5) * &rings.std_axis(Axis(0), 0.0);
+        let found = accuracy(&rings, &blob).unwrap();
+        assert!((0.64..0.74).contains(&found.value), "{found:?}");
     }
 
     #[test]
