@@ -110,7 +110,8 @@ fn trained(name: &str, build: impl FnOnce(&mut Layout, &mut Graph<f32>, Var, Var
 }
 
 fn every_family_is_trained() {
-    let explicit: [(&str, Box<dyn ExplicitFamily<f32, Model = dyn Density<f32>>>); 3] = [
+    type AnyExplicit = Box<dyn ExplicitFamily<f32, Model = dyn Density<f32>>>;
+    let explicit: [(&str, AnyExplicit); 3] = [
         ("mixture", Box::new(Mdn::default())),
         ("spline flow", Box::new(SplineFlow { mixing: Mixing::Linear, ..SplineFlow::default() })),
         ("affine flow", Box::new(RealNvp { mixing: Mixing::ActNorm, ..RealNvp::default() })),

@@ -9,7 +9,7 @@ use retrodict::store::Weights;
 use retrodict::{Batch, Device, Feed, Graph, Layout, Request, Store};
 
 fn networks() -> [ScoreNetwork; 6] {
-    let small = |network| ScoreNetwork { hidden: 8, blocks: 1, ..network };
+    let small = |network| ScoreNetwork { hidden: 8, blocks: 1, waves: 2, ..network };
     let mut score = ScoreNetwork::new(NoiseSchedule::variance_exploding());
     score.parameterisation = Parameterisation::Score;
     let vp = ScoreNetwork::new(NoiseSchedule::variance_preserving());

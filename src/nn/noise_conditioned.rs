@@ -10,18 +10,20 @@ const FREQUENCIES: [f64; 8] = [0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 12.0, 16.0];
 
 /// A residual network that is told the noise level: F(x, level | context).
 ///
-/// Every block, h + W₂ f(W₁ \[f(h), e\]), sees the level's embedding e, made of sines and cosines of it. The network
-/// starts as 0.
+/// Every block, h + W₂ f(W₁ \[f(h), e\]), sees the level's embedding e, made of sines and cosines of it. The first layer
+/// sees x and, if asked, waves of it with 0.5, 1, 2, .. periods for each unit (Kingma et al. 2021). The network starts as 0.
 #[derive(Clone, Debug)]
 pub struct NoiseConditionedMlp {
     first: Linear,
     blocks: Vec<(Linear, Linear)>,
     last: Linear,
     activation: Activation,
+    waves: Vec<f64>,
 }
 
 impl NoiseConditionedMlp {
-    /// Registers `first`, `blocks` of two layers each, and `last`; from `inputs` columns to `outputs`.
+    /// Registers `first`, `blocks` of two layers each, and `last`; from `inputs` columns, each with so many `waves`, to
+    /// `outputs`.
     ///
     /// # Errors
     /// [`Error::Parameter`] if a width is 0 or a name is taken.
@@ -29,10 +31,12 @@ impl NoiseConditionedMlp {
         scope: &mut Scope<'_>,
         (inputs, context, outputs): (usize, usize, usize),
         (hidden, blocks): (usize, usize),
+        waves: u8,
         activation: Activation,
     ) -> Result<Self, Error> {
         let embedding = 2 * FREQUENCIES.len();
-        let first = Linear::new(&mut scope.scope("first"), inputs + context + embedding, hidden)?;
+        let seen = inputs.saturating_mul(1 + 2 * usize::from(waves)).saturating_add(context).saturating_add(embedding);
+        let first = Linear::new(&mut scope.scope("first"), seen, hidden)?;
         let block = |i: usize| {
             let mut scope = scope.scope(i);
             let inner = Linear::new(&mut scope.scope("inner"), hidden.saturating_add(embedding), hidden)?;
@@ -40,16 +44,20 @@ impl NoiseConditionedMlp {
         };
         let blocks = (0..blocks).map(block).collect::<Result<_, Error>>()?;
         let last = Linear::with_init(&mut scope.scope("last"), hidden, outputs, Init::Constant(0.0))?;
-        Ok(Self { first, blocks, last, activation })
+        let waves = (0..i32::from(waves)).map(|k| 0.5 * 2.0_f64.powi(k)).collect();
+        Ok(Self { first, blocks, last, activation, waves })
     }
 
-    /// Records the network of x, the noise level (`[rows x 1]`, from 0 to 1), and the context.
+    /// Records the network of x, of order one, the noise level (`[rows x 1]`, from 0 to 1), and the context.
     ///
     /// # Errors
     /// [`Error::Shape`] if a width does not fit.
     pub fn forward<T: Real>(&self, graph: &mut Graph<T>, x: Var, level: Var, context: &[Var]) -> Result<Var, Error> {
         let embedding = graph.fourier(level, &FREQUENCIES)?;
-        let inputs: Vec<Var> = [x, embedding].iter().chain(context).copied().collect();
+        let mut inputs: Vec<Var> = [x, embedding].iter().chain(context).copied().collect();
+        if !self.waves.is_empty() {
+            inputs.push(graph.fourier(x, &self.waves)?);
+        }
         let mut h = self.first.forward(graph, &inputs, Activation::Identity)?;
         for (inner, outer) in &self.blocks {
             let active = graph.map(self.activation, h)?;

@@ -1,4 +1,4 @@
-//! Embedding of a number, such as a noise level, in waves of fixed frequencies (Vaswani et al. 2017; Tancik et al.
+//! Embedding of numbers, such as a noise level, in waves of fixed frequencies (Vaswani et al. 2017; Tancik et al.
 //! 2020).
 //!
 //! $$ c_j = \cos 2\pi f_j t, \quad s_j = \sin 2\pi f_j t; \qquad
@@ -47,10 +47,7 @@ impl<T: Real> Op<T> for Fourier<T> {
     }
 
     fn shapes(&self, inputs: &[usize]) -> Result<Vec<usize>, Error> {
-        if inputs[0] != 1 {
-            return Err(Error::shape("fourier", format!("embeds 1 column, found {}", inputs[0])));
-        }
-        Ok(vec![2 * self.frequencies.len()])
+        Ok(vec![2 * self.frequencies.len() * inputs[0]])
     }
 
     fn reads(&self) -> Reads {
@@ -59,9 +56,9 @@ impl<T: Real> Op<T> for Fourier<T> {
 
     fn forward(&self, tile: &mut Forward<'_, T>) {
         let m = self.frequencies.len();
-        let rows = tile.outputs[0].chunks_exact_mut(2 * m).zip(tile.inputs[0]);
+        let each = tile.outputs[0].chunks_exact_mut(2 * m).zip(tile.inputs[0]);
         wide(#[inline(always)] || {
-            for (y, &t) in rows {
+            for (y, &t) in each {
                 let (cos, sin) = y.split_at_mut(m);
                 for ((cos, sin), &f) in cos.iter_mut().zip(sin).zip(&self.frequencies) {
                     (*sin, *cos) = sin_cos_turns(f * t);
@@ -72,8 +69,8 @@ impl<T: Real> Op<T> for Fourier<T> {
 
     fn backward(&self, tile: &mut Backward<'_, T>) {
         let (m, tau) = (self.frequencies.len(), T::from_f64(TAU));
-        let rows = tile.outputs[0].chunks_exact(2 * m).zip(tile.output_adjoints[0].chunks_exact(2 * m));
-        for (i, (y, dy)) in rows.enumerate() {
+        let each = tile.outputs[0].chunks_exact(2 * m).zip(tile.output_adjoints[0].chunks_exact(2 * m));
+        for (i, (y, dy)) in each.enumerate() {
             let ((cos, sin), (dcos, dsin)) = (y.split_at(m), dy.split_at(m));
             let slopes = (0..m).map(|j| self.frequencies[j] * (cos[j] * dsin[j] - sin[j] * dcos[j]));
             tile.input_adjoints[0].put(i, tau * slopes.sum::<T>());
@@ -82,11 +79,11 @@ impl<T: Real> Op<T> for Fourier<T> {
 }
 
 impl<T: Real> Graph<T> {
-    /// cos(2 pi f t) for each of the m frequencies, then sin(2 pi f t), `[rows x 2 m]`, of `t` `[rows x 1]`.
+    /// cos(2 pi f t) for each of the m frequencies, then sin(2 pi f t), of each column of `t` `[rows x cols]` in turn:
+    /// `[rows x 2 m cols]`.
     ///
     /// # Errors
-    /// [`Error::Shape`] if `t` has more than one column; [`Error::Parameter`] if there is no frequency or one is not
-    /// finite.
+    /// [`Error::Parameter`] if there is no frequency or one is not finite.
     pub fn fourier(&mut self, t: Var, frequencies: &[f64]) -> Result<Var, Error> {
         if frequencies.is_empty() || frequencies.iter().any(|f| !f.is_finite()) {
             return Err(Error::parameter("frequencies", format!("{frequencies:?}; at least 1, all finite")));
@@ -97,8 +94,9 @@ impl<T: Real> Graph<T> {
 }
 
 pub(super) fn cases<T: Real>() -> Vec<Case<T>> {
-    let some: [&[f64]; 2] = [&[0.7], &[0.0, 0.1, 0.3, 0.5, 1.0, -1.3, 2.1]];
-    some.map(|f| Case::new("fourier", &[1], move |g, t, _| Ok(vec![g.fourier(t[0], f)?]))).into()
+    let some: [(&[f64], &[usize]); 3] =
+        [(&[0.7], &[1]), (&[0.0, 0.1, 0.3, 0.5, 1.0, -1.3, 2.1], &[1]), (&[0.2, 1.0], &[3])];
+    some.map(|(f, cols)| Case::new("fourier", cols, move |g, t, _| Ok(vec![g.fourier(t[0], f)?]))).into()
 }
 
 #[cfg(test)]
@@ -110,7 +108,10 @@ mod tests {
     #[test]
     fn closed_form() {
         let (f, t) = (geometric_frequencies(0.3, 9.0, 3).unwrap(), [0.0, 0.4, -1.7, f64::NAN]);
-        let y = evaluate(4, &[(1, Feed::Rows(&t))], |g, v| Ok(vec![g.fourier(v[0], &f)?])).remove(0);
+        let embed = |rows, cols| evaluate(rows, &[(cols, Feed::Rows(&t))], |g, v| Ok(vec![g.fourier(v[0], &f)?])).remove(0);
+        let y = embed(4, 1);
+        // Two columns of a row stand one after the other.
+        assert!(y.iter().zip(embed(2, 2)).all(|(a, b)| a.to_bits() == b.to_bits()));
         for (y, t) in y.chunks_exact(6).zip(t) {
             let phases = f.iter().map(|f| TAU * f * t);
             let expected: Vec<f64> = phases.clone().map(f64::cos).chain(phases.map(f64::sin)).collect();
@@ -122,8 +123,8 @@ mod tests {
     #[test]
     fn what_cannot_be_embedded_is_said() {
         let mut graph = Graph::<f32>::new();
-        let (one, two) = (graph.input("one", 1).unwrap(), graph.input("two", 2).unwrap());
-        assert!(graph.fourier(two, &[1.0]).is_err() && graph.fourier(one, &[]).is_err());
+        let one = graph.input("one", 1).unwrap();
+        assert!(graph.fourier(one, &[]).is_err());
         assert!(graph.fourier(one, &[1.0, f64::INFINITY]).is_err());
         assert!(geometric_frequencies(0.0, 1.0, 3).is_err() && geometric_frequencies(2.0, 1.0, 3).is_err());
         assert!(geometric_frequencies(1.0, f64::NAN, 3).is_err() && geometric_frequencies(1.0, 2.0, 0).is_err());
