@@ -145,7 +145,7 @@ impl<T: Real> Problem<'_, T> {
     /// each of `more` sources.
     ///
     /// # Errors
-    /// What recording says, and what [`fit`] says.
+    /// What recording says, and what [`fit`](crate::train::fit) says.
     pub fn minimise(
         &self,
         layout: Layout,
