@@ -15,7 +15,7 @@ use crate::session::{Outcome, Session, Stop};
 #[command(after_help = "\
 Examples:
   retrodict demo
-  retrodict demo --folder /tmp/moons --force")]
+  retrodict demo --folder moons --force")]
 pub struct Demo {
     /// Where the files go
     #[arg(long, default_value = "retrodict-demo", value_name = "FOLDER")]
