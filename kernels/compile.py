@@ -55,6 +55,9 @@ def ptx(nvrtc, source, options):
         sys.exit(f"{source}:\n{text}")
     # Source files without the folder of this machine; and NVRTC's own header leaves constants that nothing reads.
     text = re.sub(r'(?m)^(\s*\.file\s+\d+ ").*/', r"\1", text)
+    # NVRTC counts calls through all that a process compiles; here they are counted in each file.
+    first = min(map(int, re.findall(r"callseq (\d+)", text)), default=0)
+    text = re.sub(r"callseq (\d+)", lambda call: f"callseq {int(call[1]) - first}", text)
     return re.sub(r"(?m)^\.global .*nv6target.*\n", "", text)
 
 

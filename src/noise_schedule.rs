@@ -128,6 +128,18 @@ impl NoiseSchedule {
         }
     }
 
+    /// Its kind and its constants, as `kernels/schedule.cuh` takes them.
+    pub(crate) fn numbers(&self) -> [f64; 4] {
+        match *self {
+            Self::VarianceExploding { sigma_min, sigma_max } => [0.0, sigma_min, sigma_max, 0.0],
+            Self::VariancePreserving { beta_min, beta_max } => [1.0, beta_min, beta_max, 0.0],
+            Self::SubVariancePreserving { beta_min, beta_max } => [2.0, beta_min, beta_max, 0.0],
+            Self::Edm { sigma_min, sigma_max } => [3.0, sigma_min, sigma_max, 0.0],
+            Self::Geometric { sigma_max, sigma_min, levels } => [4.0, sigma_min, sigma_max, levels as f64],
+            Self::Linear => [5.0, 0.0, 0.0, 0.0],
+        }
+    }
+
     /// What is left of the data at time t.
     pub fn alpha(&self, t: f64) -> f64 {
         match *self {

@@ -135,8 +135,8 @@ fn compare_ops<T: Real>(tolerance: f64) -> Vec<&'static str> {
     without
 }
 
-/// Without kernels so far; a plan that needs one of these says so when it is compiled.
-const WITHOUT: [&str; 3] = ["fourier", "log_density_function", "lu_linear"];
+/// A user's own function has no kernels; a plan that needs one says so when it is compiled.
+const WITHOUT: [&str; 1] = ["log_density_function"];
 
 #[test]
 fn ops_in_double_precision() {
@@ -220,6 +220,15 @@ fn same_training<T: Real>(tolerance: f64) {
 fn a_flow_is_trained_as_on_the_processor() {
     same_training::<f64>(1e-12);
     same_training::<f32>(1e-5);
+}
+
+#[test]
+fn a_function_of_ones_own_is_named_as_what_has_no_kernels() {
+    let mut graph = Graph::<f64>::new();
+    let x = graph.input("x", 1).unwrap();
+    let y = graph.function(&[x], 1, |x, y| y[0] = x[0][0]).unwrap();
+    let error = graph.compile(&device(), &Request::outputs(&[y])).unwrap_err().to_string();
+    assert!(error.contains("function: has no kernels for a CUDA device"), "{error}");
 }
 
 #[test]

@@ -1,5 +1,7 @@
 // Launching a kernel on this machine.
 #pragma once
+#include <algorithm>
+
 #include "cuda.hpp"
 
 struct Grid {
@@ -9,6 +11,7 @@ struct Grid {
 // A thread for each of n elements, a warp for each of n rows, 256 threads for each tile, as src/device/cuda/launch.rs.
 inline Grid threads(size_t n) { return {unsigned(n + 255) / 256, 1, 256}; }
 inline Grid warps(size_t n) { return {unsigned(n + 7) / 8, 1, 256}; }
+inline Grid teams(size_t n, size_t cols) { return threads(n * std::min(std::bit_ceil(cols), size_t(32))); }
 inline Grid blocks(size_t n, unsigned threads = 256) { return {unsigned(n), 1, threads}; }
 inline Grid tiles(size_t rows, size_t cols, size_t size) {
     return {unsigned((cols + size - 1) / size), unsigned((rows + size - 1) / size), 256};

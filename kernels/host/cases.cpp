@@ -1,6 +1,9 @@
 // Every kernel at awkward shapes: one row, primes, a tile and a bit. A kernel needs one line here.
 #include "memory.hpp"
+#include "mixture.cuh"
 #include "philox.cuh"
+#include "schedule.cuh"
+#include "team.cuh"
 
 namespace affine {
 #include "affine.cu"
@@ -69,6 +72,27 @@ void cases(size_t rows, size_t cols) {
 }
 }  // namespace coupling
 
+// A variance-preserving schedule; EDM's network, weighted by the likelihood; times from 1e-5 to 1, ln t ~ N(-2, 1).
+double diffusion_numbers(size_t i) {
+    const double numbers[] = {VARIANCE_PRESERVING, 0.1, 20, 0, 2, 1, 1, 1, 1e-5, 1, -2, 1};
+    return numbers[i];
+}
+
+namespace diffusion {
+#include "diffusion.cu"
+void cases(size_t rows, size_t) {
+    auto uniform = [](size_t i) { return real(0.5 + 0.45 * drawn(0, i)); };
+    RUN(threads(rows), diffusion_time, in(rows, uniform), out(rows), in(12, diffusion_numbers), rows);
+    RUN(threads(rows), diffusion_level, in(rows, uniform), out(11 * rows), in(12, diffusion_numbers), rows);
+    expect(1, [&](size_t i) {
+        double t = uniform(i / 11), b = t * (0.1 + 0.5 * t * 19.9), alpha = exp(-0.5 * b), sigma = sqrt(-expm1(-b));
+        // n = 1: EDM's numbers are alpha and sigma themselves.
+        const double columns[] = {alpha, sigma, sigma, -alpha, -1, alpha / sigma};
+        return i % 11 < 6 ? columns[i % 11] : buffers[1].element(i);
+    });
+}
+}  // namespace diffusion
+
 namespace elementwise {
 #include "elementwise.cu"
 void cases(size_t rows, size_t cols) {
@@ -80,6 +104,19 @@ void cases(size_t rows, size_t cols) {
     RUN(threads(n), elementwise_backward, in(n), in(n), added(n), n);
 }
 }  // namespace elementwise
+
+namespace fourier {
+#include "fourier.cu"
+void cases(size_t rows, size_t cols) {
+    size_t n = rows * 3, m = cols;
+    RUN(threads(n * m), fourier_forward, in(n), in(m), out(2 * n * m), m, n);
+    expect(2, [&](size_t i) {
+        double phase = 2 * M_PI * drawn(0, i / (2 * m)) * drawn(1, i % m);
+        return i / m % 2 ? sin(phase) : cos(phase);
+    });
+    RUN(teams(n, m), fourier_backward, in(2 * n * m), in(2 * n * m), in(m), set(n), m, n);
+}
+}  // namespace fourier
 
 namespace gaussian_kl {
 #include "gaussian_kl.cu"
@@ -118,6 +155,24 @@ void cases(size_t rows, size_t cols) {
 }
 }  // namespace gaussian_sample
 
+namespace hmc {
+#include "hmc.cu"
+void cases(size_t rows, size_t cols) {
+    size_t d = cols % 17 + 1, n = rows * (2 * d + 2);
+    auto dim = [&](size_t) { return double(d); };
+    auto uniform = [](size_t i) { return real(0.5 + 0.4 * drawn(4, i)); };
+    RUN(teams(rows, 2 * d + 2), hmc_trajectory, in(n), in(n), in(rows * d), in(rows * d), in(rows, uniform), out(n),
+        in(1, dim), rows);
+    RUN(teams(rows, 2 * d + 2), hmc_jump, in(n), in(n), in(rows), in(rows), in(rows, uniform), out(n), in(1, dim),
+        rows);
+    expect(5, [&](size_t i) {
+        size_t row = i / (2 * d + 2), ln_p = row * (2 * d + 2) + 2 * d;
+        double gain = drawn(1, ln_p) - drawn(3, row) - drawn(0, ln_p) + drawn(2, row);
+        return uniform(row) < exp(gain) ? drawn(1, i) : drawn(0, i);
+    });
+}
+}  // namespace hmc
+
 namespace linear {
 #include "linear.cu"
 void cases(size_t rows, size_t cols) {
@@ -155,6 +210,24 @@ void cases(size_t rows, size_t cols) {
 }
 }  // namespace linear
 
+namespace lu_linear {
+#include "lu_linear.cu"
+void cases(size_t rows, size_t cols) {
+    size_t d = cols % 41 + 1, n = rows * d;
+    // Far from singular, so that the inverse of many columns stays finite.
+    auto weight = [&](size_t i) { return real(drawn(2, i) / double(d)); };
+    for (real sign : {1, -1}) {
+        RUN(teams(rows, d), lu_linear_forward, in(n), in(rows), in(d * d, weight), out(n), out(rows), out(n), sign, d,
+            rows);
+        RUN(teams(rows, d), lu_linear_backward, changed(n), in(rows), in(d * d, weight), out(n), added(n), set(rows),
+            sign, d, rows);
+        size_t e = d % 19 + 1, m = rows * e;
+        RUN(blocks((e * e + 31) / 32), lu_linear_gradient, in(m), in(m), in(m), in(m), in(rows), in(e * e, weight),
+            changed(e * e), sign, rows, e);
+    }
+}
+}  // namespace lu_linear
+
 namespace mixture_log_density {
 #include "mixture_log_density.cu"
 void cases(size_t rows, size_t cols) {
@@ -169,6 +242,42 @@ void cases(size_t rows, size_t cols) {
         }
 }
 }  // namespace mixture_log_density
+
+namespace mixture_sample {
+#include "mixture_sample.cu"
+void cases(size_t rows, size_t cols) {
+    for (size_t full : {0, 1})
+        for (size_t k : {1, 35}) {
+            size_t d = cols % 7 + 1, width = k * (1 + 2 * d + full * (d * (d - 1) / 2));
+            auto uniform = [](size_t i) { return real(0.5 + 0.49 * drawn(2, i)); };
+            RUN(warps(rows), mixture_sample_forward, in(rows * width), in(rows * d), in(rows, uniform), out(rows * d),
+                out(rows * k), k, d, full, width, rows);
+        }
+}
+}  // namespace mixture_sample
+
+namespace nested {
+#include "nested.cu"
+void cases(size_t rows, size_t cols) {
+    size_t n = rows * cols, i = cols / 2;
+    RUN(threads(n), unit_rows, out(n), i, cols, n);
+    expect(0, [&](size_t at) { return double(at % cols == i); });
+    RUN(threads(rows), add_column, in(n), changed(rows), i, cols, rows);
+    expect(1, [&](size_t row) { return (i ? drawn(1, row) : 0) + drawn(0, row * cols + i); });
+}
+}  // namespace nested
+
+namespace noise_schedule {
+#include "noise_schedule.cu"
+void cases(size_t rows, size_t) {
+    for (int kind : {VARIANCE_EXPLODING, VARIANCE_PRESERVING, SUB_VARIANCE_PRESERVING, EDM, GEOMETRIC, LINEAR}) {
+        auto numbers = [&](size_t i) { return i == 0 ? double(kind) : i == 3 ? 10.0 : 0.1 * double(i); };
+        auto time = [](size_t i) { return real(0.5 + 0.49 * drawn(0, i)); };
+        RUN(threads(rows), noise_schedule_forward, in(rows, time), out(rows), out(rows), out(rows), out(rows),
+            in(4, numbers), rows);
+    }
+}
+}  // namespace noise_schedule
 
 namespace normal_log_density {
 #include "normal_log_density.cu"
@@ -276,9 +385,10 @@ int main() {
     for (auto [rows, cols] : shapes)
         for (auto cases :
             {affine::cases, arithmetic::cases, combine::cases, concat::cases, constant::cases, coupling::cases,
-                elementwise::cases, gaussian_kl::cases, gaussian_log_density::cases, gaussian_sample::cases,
-                linear::cases, mixture_log_density::cases, normal_log_density::cases, optim::cases, plan::cases,
-                reduce::cases, scale_shift::cases, select_columns::cases, spline_coupling::cases})
+                diffusion::cases, elementwise::cases, fourier::cases, gaussian_kl::cases, gaussian_log_density::cases,
+                gaussian_sample::cases, hmc::cases, linear::cases, lu_linear::cases, mixture_log_density::cases,
+                mixture_sample::cases, nested::cases, noise_schedule::cases, normal_log_density::cases, optim::cases,
+                plan::cases, reduce::cases, scale_shift::cases, select_columns::cases, spline_coupling::cases})
             cases(rows, cols);
     int missing = 0;
     for (const char* kernel : {

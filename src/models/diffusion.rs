@@ -26,6 +26,7 @@ use crate::models::{AnyFamily, Density, Evaluator, Family, Generative, OnEpoch, 
 use crate::nn::NoiseConditionedMlp;
 use crate::noise_schedule::NoiseSchedule;
 use crate::ops::elementwise::Activation;
+use crate::ops::function::Twin;
 use crate::plan::Feed;
 use crate::progress::Watch;
 use crate::real::Real;
@@ -300,6 +301,29 @@ impl ScoreNetwork {
         Ok((model, store, history))
     }
 
+    /// Its kernel of this name in `kernels/diffusion.cu`, which takes the settings in this order.
+    fn twin(&self, name: &'static str) -> Twin {
+        let (parameterisation, sigma_data) = match self.parameterisation {
+            Parameterisation::Score => (0.0, 0.0),
+            Parameterisation::Epsilon => (1.0, 0.0),
+            Parameterisation::Edm { sigma_data } => (2.0, sigma_data),
+            Parameterisation::Velocity => (3.0, 0.0),
+        };
+        let weighting = match self.weighting {
+            Weighting::SigmaSquared => 0.0,
+            Weighting::Likelihood => 1.0,
+            Weighting::Network => 2.0,
+        };
+        let (first, last) = (self.schedule.t_min(), self.schedule.t_max());
+        let times = match self.times {
+            Times::Uniform => [0.0, first, last, 0.0, 0.0],
+            Times::LogNormal { mean, sd } => [1.0, first, last, mean, sd],
+        };
+        let network = [parameterisation, sigma_data, weighting];
+        let numbers = self.schedule.numbers().into_iter().chain(network).chain(times).collect();
+        Twin { kernel: ("diffusion", name), numbers, team: 1 }
+    }
+
     /// The time of a uniform number, at which the network is trained.
     fn time(&self, u: f64) -> f64 {
         let (first, last) = (self.schedule.t_min(), self.schedule.t_max());
@@ -402,7 +426,8 @@ impl ScoreModel {
     pub fn loss<T: Real>(&self, graph: &mut Graph<T>, x: Var, context: &[Var]) -> Result<Var, Error> {
         let settings = self.settings;
         let u = graph.uniform(1)?;
-        let t = graph.function(&[u], 1, move |u, t| t[0] = T::from_f64(settings.time(u[0][0].to_f64())))?;
+        let time = move |u: &[&[T]], t: &mut [T]| t[0] = T::from_f64(settings.time(u[0][0].to_f64()));
+        let t = graph.function_with_twin(&[u], 1, settings.twin("diffusion_time"), time)?;
         self.loss_at(graph, x, t, context)
     }
 
@@ -427,7 +452,7 @@ impl ScoreModel {
     /// The numbers of the times t, a row each.
     fn level<T: Real>(&self, graph: &mut Graph<T>, t: Var) -> Result<Var, Error> {
         let settings = self.settings;
-        graph.function(&[t], 11, move |t, row| {
+        graph.function_with_twin(&[t], 11, settings.twin("diffusion_level"), move |t, row| {
             let Level { path, target, score, velocity, weight, input, clock } = settings.level(t[0][0].to_f64());
             let numbers = [path, target, score, velocity].into_iter().flatten().chain([weight, input, clock]);
             row.iter_mut().zip(numbers).for_each(|(row, number)| *row = T::from_f64(number));

@@ -26,6 +26,15 @@ pub trait Kernels<T: Real> {
     fn backward(&self, tile: &Backward<'_, T>) -> Result<(), Error>;
 }
 
+/// Numbers as a [`Kernels::table`] holds them.
+pub fn words<T: Real>(numbers: &[T]) -> Vec<u32> {
+    let halves = |&number: &T| {
+        let [bits, _] = Argument::real(number).0;
+        [bits as u32, (bits >> u32::BITS) as u32].into_iter().take(size_of::<T>() / size_of::<u32>())
+    };
+    numbers.iter().flat_map(halves).collect()
+}
+
 /// A forward pass over all rows of a batch: the fields of [`super::Forward`].
 #[derive(Debug)]
 #[allow(missing_docs)] // as there

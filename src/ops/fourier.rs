@@ -6,10 +6,14 @@
 
 use std::f64::consts::TAU;
 
+#[cfg(feature = "cuda")]
+use crate::device::cuda::{Argument, Grid};
 use crate::error::Error;
 use crate::graph::{Graph, Var};
 use crate::math::{sin_cos_turns, wide};
 use crate::op::{Backward, Forward, Op, Reads};
+#[cfg(feature = "cuda")]
+use crate::op::cuda::{self, Kernels};
 use crate::ops::Case;
 use crate::real::Real;
 
@@ -75,6 +79,32 @@ impl<T: Real> Op<T> for Fourier<T> {
             let slopes = (0..m).map(|j| self.frequencies[j] * (cos[j] * dsin[j] - sin[j] * dcos[j]));
             tile.input_adjoints[0].put(i, tau * slopes.sum::<T>());
         }
+    }
+
+    #[cfg(feature = "cuda")]
+    fn kernels(&self) -> Option<&dyn Kernels<T>> {
+        Some(self)
+    }
+}
+
+#[cfg(feature = "cuda")]
+impl<T: Real> Kernels<T> for Fourier<T> {
+    fn table(&self, _: &[usize]) -> Vec<u32> {
+        cuda::words(&self.frequencies)
+    }
+
+    fn forward(&self, tile: &cuda::Forward<'_, T>) -> Result<(), Error> {
+        let (m, n) = (self.frequencies.len(), tile.rows * tile.input_widths[0]);
+        let (t, y) = (tile.inputs[0].into(), tile.outputs[0].into());
+        let arguments = [t, tile.table.into(), y, Argument::int(m), Argument::size(n)];
+        tile.launch(("fourier", "fourier_forward"), Grid::threads(n * m), &arguments)
+    }
+
+    fn backward(&self, tile: &cuda::Backward<'_, T>) -> Result<(), Error> {
+        let (m, n) = (self.frequencies.len(), tile.rows * tile.input_widths[0]);
+        let (dy, y, dt) = (tile.output_adjoints[0].into(), tile.outputs[0].into(), tile.input_adjoints[0].into());
+        let arguments = [dy, y, tile.table.into(), dt, Argument::int(m), Argument::size(n)];
+        tile.launch(("fourier", "fourier_backward"), Grid::teams(n, m), &arguments)
     }
 }
 

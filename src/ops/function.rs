@@ -1,30 +1,47 @@
-//! Functions of a user's own, row by row: scores and log-densities that are not networks.
+//! Functions row by row: a user's scores and log-densities that are not networks, and the library's own decisions.
 //!
 //! A function $y = f(x_1, x_2, \dots)$ without derivative, and a log-density $l = f(x)$ that comes with its gradient
 //! $g = \nabla f$, for which $\bar x = \bar l\, g$.
 
 use std::fmt;
 
+#[cfg(feature = "cuda")]
+use crate::device::cuda::{Argument, Grid};
 use crate::error::Error;
 use crate::graph::{Graph, Var};
 use crate::op::{Backward, Forward, MAX_ARITY, Op};
+#[cfg(feature = "cuda")]
+use crate::op::cuda::{self, Kernels};
 use crate::ops::Case;
 use crate::real::Real;
+
+/// The kernel that is a function of the library on a CUDA device. It takes the inputs, the output, the numbers in double
+/// precision, and how many rows there are.
+#[derive(Clone, Debug)]
+pub(crate) struct Twin {
+    /// Its file in `kernels/`, and its name, which is also the op's.
+    pub kernel: (&'static str, &'static str),
+    /// What it must know of the function.
+    pub numbers: Vec<f64>,
+    /// Threads of a row.
+    pub team: usize,
+}
 
 struct Function<F> {
     f: F,
     cols: usize,
+    twin: Option<Twin>,
 }
 
 impl<F> fmt::Debug for Function<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Function {{ cols: {} }}", self.cols)
+        write!(f, "Function {{ cols: {}, twin: {:?} }}", self.cols, self.twin)
     }
 }
 
 impl<T: Real, F: Fn(&[&[T]], &mut [T]) + Send + Sync> Op<T> for Function<F> {
     fn name(&self) -> &'static str {
-        "function"
+        self.twin.as_ref().map_or("function", |twin| twin.kernel.1)
     }
 
     fn shapes(&self, _: &[usize]) -> Result<Vec<usize>, Error> {
@@ -48,6 +65,29 @@ impl<T: Real, F: Fn(&[&[T]], &mut [T]) + Send + Sync> Op<T> for Function<F> {
     }
 
     fn backward(&self, _: &mut Backward<'_, T>) {}
+
+    #[cfg(feature = "cuda")]
+    fn kernels(&self) -> Option<&dyn Kernels<T>> {
+        self.twin.as_ref().map(|twin| twin as &dyn Kernels<T>)
+    }
+}
+
+#[cfg(feature = "cuda")]
+impl<T: Real> Kernels<T> for Twin {
+    fn table(&self, _: &[usize]) -> Vec<u32> {
+        cuda::words(&self.numbers)
+    }
+
+    fn forward(&self, tile: &cuda::Forward<'_, T>) -> Result<(), Error> {
+        let values = tile.inputs.iter().chain(tile.outputs).map(|&value| value.into());
+        let arguments: Vec<Argument> = values.chain([tile.table.into(), Argument::size(tile.rows)]).collect();
+        tile.launch(self.kernel, Grid::teams(tile.rows, self.team), &arguments)
+    }
+
+    /// No gradient passes through a function.
+    fn backward(&self, _: &cuda::Backward<'_, T>) -> Result<(), Error> {
+        Ok(())
+    }
 }
 
 struct LogDensity<F> {
@@ -103,7 +143,21 @@ impl<T: Real> Graph<T> {
         cols: usize,
         f: impl Fn(&[&[T]], &mut [T]) + Send + Sync + 'static,
     ) -> Result<Var, Error> {
-        self.push_one(Function { f, cols }, inputs)
+        self.push_one(Function { f, cols, twin: None }, inputs)
+    }
+
+    /// The same for a function of the library, which is there on a CUDA device too.
+    ///
+    /// # Errors
+    /// As [`Graph::function`].
+    pub(crate) fn function_with_twin(
+        &mut self,
+        inputs: &[Var],
+        cols: usize,
+        twin: Twin,
+        f: impl Fn(&[&[T]], &mut [T]) + Send + Sync + 'static,
+    ) -> Result<Var, Error> {
+        self.push_one(Function { f, cols, twin: Some(twin) }, inputs)
     }
 
     /// A log-density of each row, `[rows x 1]`: `f(x, gradient)` returns its value at one row and fills its gradient.

@@ -11,10 +11,14 @@
 //! $$ \bar z = \bar x L^{-\top}, \quad \bar y = \bar z U^{-\top}, \qquad
 //!    \bar L = -x^\top \bar z, \quad \bar U = -z^\top \bar y, \quad \bar u_i = \bar U_{ii} e^{u_i} - \bar l'. $$
 
+#[cfg(feature = "cuda")]
+use crate::device::cuda::{Argument, Grid};
 use crate::error::Error;
 use crate::graph::{Graph, Var};
 use crate::math::{self, wide};
 use crate::op::{Backward, Forward, Op, Reads};
+#[cfg(feature = "cuda")]
+use crate::op::cuda::{self, Kernels};
 use crate::ops::Case;
 use crate::ops::coupling::Direction;
 use crate::real::Real;
@@ -257,6 +261,43 @@ impl<T: Real> Op<T> for LuLinear {
             }
         });
         d_in.zip(adjoint, adjoint, |v, _| v);
+    }
+
+    #[cfg(feature = "cuda")]
+    fn kernels(&self) -> Option<&dyn Kernels<T>> {
+        Some(self)
+    }
+}
+
+#[cfg(feature = "cuda")]
+impl<T: Real> Kernels<T> for LuLinear {
+    /// z is kept as on the processor.
+    fn forward(&self, tile: &cuda::Forward<'_, T>) -> Result<(), Error> {
+        let (d, weight) = (self.weight.cols(), tile.params.at(self.weight.range().start).into());
+        let [x, ln_det] = [0, 1].map(|i| tile.inputs[i].into());
+        let [y, new_ln_det] = [0, 1].map(|i| tile.outputs[i].into());
+        let (sign, cols, rows) = (Argument::real(self.sign::<T>()), Argument::int(d), Argument::size(tile.rows));
+        let arguments = [x, ln_det, weight, y, new_ln_det, tile.saved.into(), sign, cols, rows];
+        tile.launch(("lu_linear", "lu_linear_forward"), Grid::teams(tile.rows, d), &arguments)
+    }
+
+    /// The adjoint of z takes the second half of `saved`.
+    fn backward(&self, tile: &cuda::Backward<'_, T>) -> Result<(), Error> {
+        let (d, weight) = (self.weight.cols(), tile.params.at(self.weight.range().start).into());
+        let [dy, dl] = [0, 1].map(|i| tile.output_adjoints[i].into());
+        let [dx, dl_in] = [0, 1].map(|i| tile.input_adjoints[i].into());
+        let (z, through) = (tile.saved.into(), tile.saved.at(tile.rows * d).into());
+        let (sign, cols, rows) = (Argument::real(self.sign::<T>()), Argument::int(d), Argument::size(tile.rows));
+        let arguments = [dy, dl, weight, through, dx, dl_in, sign, cols, rows];
+        tile.launch(("lu_linear", "lu_linear_backward"), Grid::teams(tile.rows, d), &arguments)?;
+        let Some(gradient) = tile.gradient.of(self.weight) else { return Ok(()) };
+        let x = match self.direction {
+            Direction::Forward => tile.inputs[0].into(),
+            Direction::Inverse => tile.outputs[0].into(),
+        };
+        let rows = Argument::int(tile.rows);
+        let arguments = [x, z, through, dy, dl, weight, gradient.into(), sign, rows, cols];
+        tile.launch(("lu_linear", "lu_linear_gradient"), Grid::blocks((d * d).div_ceil(32), 256), &arguments)
     }
 }
 

@@ -101,6 +101,13 @@ impl Mixture {
             }
         }
     }
+
+    /// K, d, whether the covariances are full, and the width of `raw`, as the kernels take them.
+    #[cfg(feature = "cuda")]
+    pub fn arguments(self, width: usize) -> [Argument; 4] {
+        let full = usize::from(self.covariance == Covariance::Full);
+        [self.components, self.dim, full, width].map(Argument::int)
+    }
 }
 
 /// (a, da/da~)
@@ -144,15 +151,6 @@ impl MixtureLogDensity {
         let (scale, rest) = rest.split_at_mut(broad);
         let (slope, z) = rest.split_at_mut(broad);
         [prior, posterior, scale, slope, z]
-    }
-}
-
-#[cfg(feature = "cuda")]
-impl MixtureLogDensity {
-    /// K, d, whether the covariances are full, and the width of `raw`, as the kernels take them.
-    fn shape(&self, width: usize) -> [Argument; 4] {
-        let full = usize::from(self.0.covariance == Covariance::Full);
-        [self.0.components, self.0.dim, full, width].map(Argument::int)
     }
 }
 
@@ -262,14 +260,14 @@ impl<T: Real> Op<T> for MixtureLogDensity {
 impl<T: Real> Kernels<T> for MixtureLogDensity {
     fn forward(&self, tile: &cuda::Forward<'_, T>) -> Result<(), Error> {
         let norm = Argument::real(T::from_f64(0.5 * self.0.dim as f64 * std::f64::consts::TAU.ln()));
-        let [k, d, full, width] = self.shape(tile.input_widths[1]);
+        let [k, d, full, width] = self.0.arguments(tile.input_widths[1]);
         let (x, raw, density) = (tile.inputs[0].into(), tile.inputs[1].into(), tile.outputs[0].into());
         let arguments = [x, raw, density, tile.saved.into(), norm, k, d, full, width, Argument::size(tile.rows)];
         tile.launch(("mixture_log_density", "mixture_log_density_forward"), Grid::warps(tile.rows), &arguments)
     }
 
     fn backward(&self, tile: &cuda::Backward<'_, T>) -> Result<(), Error> {
-        let [k, d, full, width] = self.shape(tile.input_widths[1]);
+        let [k, d, full, width] = self.0.arguments(tile.input_widths[1]);
         let (x, raw, dl) = (tile.inputs[0].into(), tile.inputs[1].into(), tile.output_adjoints[0].into());
         let (dx, draw) = (tile.input_adjoints[0].into(), tile.input_adjoints[1].into());
         let arguments = [x, raw, dl, tile.saved.into(), dx, draw, k, d, full, width, Argument::size(tile.rows)];

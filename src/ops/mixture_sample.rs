@@ -4,10 +4,14 @@
 //! $$ x = \mu_k + L_k^{-1} \epsilon, $$
 //! whose covariance is $L_k^{-1} L_k^{-\top} = (L_k^\top L_k)^{-1}$. Nothing flows back: the component jumps.
 
+#[cfg(feature = "cuda")]
+use crate::device::cuda::{Argument, Grid};
 use crate::error::Error;
 use crate::graph::{Graph, Var};
 use crate::math::{self, wide};
 use crate::op::{Backward, Forward, Op};
+#[cfg(feature = "cuda")]
+use crate::op::cuda::{self, Kernels};
 use crate::ops::Case;
 use crate::ops::mixture_log_density::{Covariance, Mixture, soft_clamp, softmax};
 use crate::real::Real;
@@ -68,6 +72,27 @@ impl<T: Real> Op<T> for MixtureSample {
 
     /// Nothing flows back.
     fn backward(&self, _: &mut Backward<'_, T>) {}
+
+    #[cfg(feature = "cuda")]
+    fn kernels(&self) -> Option<&dyn Kernels<T>> {
+        Some(self)
+    }
+}
+
+#[cfg(feature = "cuda")]
+impl<T: Real> Kernels<T> for MixtureSample {
+    fn forward(&self, tile: &cuda::Forward<'_, T>) -> Result<(), Error> {
+        let [k, d, full, width] = self.0.arguments(tile.input_widths[0]);
+        let [raw, normal, uniform] = [0, 1, 2].map(|i| tile.inputs[i].into());
+        let (x, rows) = (tile.outputs[0].into(), Argument::size(tile.rows));
+        let arguments = [raw, normal, uniform, x, tile.saved.into(), k, d, full, width, rows];
+        tile.launch(("mixture_sample", "mixture_sample_forward"), Grid::warps(tile.rows), &arguments)
+    }
+
+    /// Nothing flows back.
+    fn backward(&self, _: &cuda::Backward<'_, T>) -> Result<(), Error> {
+        Ok(())
+    }
 }
 
 /// The first component whose cumulative weight reaches u of the whole, never one of weight 0 if u is above 0.

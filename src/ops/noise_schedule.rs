@@ -2,10 +2,14 @@
 //!
 //! Nothing flows back: times are drawn or stepped, not learned.
 
+#[cfg(feature = "cuda")]
+use crate::device::cuda::{Argument, Grid};
 use crate::error::Error;
 use crate::graph::{Graph, Var};
 use crate::noise_schedule::NoiseSchedule;
 use crate::op::{Backward, Forward, Op};
+#[cfg(feature = "cuda")]
+use crate::op::cuda::{self, Kernels};
 use crate::ops::Case;
 use crate::real::Real;
 
@@ -54,6 +58,30 @@ impl<T: Real> Op<T> for NoiseScheduleOp {
 
     /// Nothing flows back.
     fn backward(&self, _: &mut Backward<'_, T>) {}
+
+    #[cfg(feature = "cuda")]
+    fn kernels(&self) -> Option<&dyn Kernels<T>> {
+        Some(self)
+    }
+}
+
+#[cfg(feature = "cuda")]
+impl<T: Real> Kernels<T> for NoiseScheduleOp {
+    fn table(&self, _: &[usize]) -> Vec<u32> {
+        cuda::words(&self.0.numbers())
+    }
+
+    fn forward(&self, tile: &cuda::Forward<'_, T>) -> Result<(), Error> {
+        let [alpha, sigma, drift, diffusion_squared] = [0, 1, 2, 3].map(|i| tile.outputs[i].into());
+        let (t, rows) = (tile.inputs[0].into(), Argument::size(tile.rows));
+        let arguments = [t, alpha, sigma, drift, diffusion_squared, tile.table.into(), rows];
+        tile.launch(("noise_schedule", "noise_schedule_forward"), Grid::threads(tile.rows), &arguments)
+    }
+
+    /// Nothing flows back.
+    fn backward(&self, _: &cuda::Backward<'_, T>) -> Result<(), Error> {
+        Ok(())
+    }
 }
 
 impl<T: Real> Graph<T> {

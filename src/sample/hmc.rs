@@ -7,6 +7,7 @@
 use crate::device::Device;
 use crate::error::{Error, check_length};
 use crate::graph::{Graph, Var};
+use crate::ops::function::Twin;
 use crate::plan::{Batch, Feed, Plan, Request};
 use crate::real::Real;
 use crate::sample::{Draws, LogDensity, Sampler, Transition};
@@ -151,7 +152,8 @@ impl<D: ?Sized> Recorder<'_, D> {
         }
         let (u, no_decision) = (graph.uniform(1)?, graph.constant(0.0, 1)?);
         let proposal = graph.concat(&[q, gradient, ln_p, no_decision])?;
-        graph.function(&[state, proposal, start, p, u], 2 * dim + 2, move |row, next| {
+        let (inputs, twin) = ([state, proposal, start, p, u], self.twin("hmc_trajectory"));
+        graph.function_with_twin(&inputs, 2 * dim + 2, twin, move |row, next| {
             let [state, proposal, p, p_end, u] = [row[0], row[1], row[2], row[3], row[4]];
             let kinetic = |p: &[T]| 0.5 * p.iter().map(|p| p.to_f64().powi(2)).sum::<f64>();
             let energy = |state: &[T], p: &[T]| kinetic(p) - state[2 * dim].to_f64();
@@ -161,6 +163,11 @@ impl<D: ?Sized> Recorder<'_, D> {
             next.copy_from_slice(if u[0].to_f64() < acceptance { proposal } else { state });
             next[2 * dim + 1] = T::from_f64(acceptance);
         })
+    }
+
+    /// A decision's kernel.
+    fn twin(&self, name: &'static str) -> Twin {
+        Twin { kernel: ("hmc", name), numbers: vec![self.dim as f64], team: 2 * self.dim + 2 }
     }
 
     /// Keeps the state, or takes a draw of N(0, I) in its place. A state without a density gives way to any other.
@@ -174,7 +181,8 @@ impl<D: ?Sized> Recorder<'_, D> {
         let (ln_p, gradient) = self.value_and_gradient(graph, there, context)?;
         let (u, acceptance) = (graph.uniform(1)?, graph.select(state, &[2 * dim + 1])?);
         let proposal = graph.concat(&[there, gradient, ln_p, acceptance])?;
-        graph.function(&[state, proposal, base_here, base_there, u], 2 * dim + 2, move |row, next| {
+        let (inputs, twin) = ([state, proposal, base_here, base_there, u], self.twin("hmc_jump"));
+        graph.function_with_twin(&inputs, 2 * dim + 2, twin, move |row, next| {
             let [state, proposal, base_here, base_there, u] = [row[0], row[1], row[2], row[3], row[4]];
             let ln_weight = |state: &[T], base: &[T]| state[2 * dim].to_f64() - base[0].to_f64();
             let gain = ln_weight(proposal, base_there) - ln_weight(state, base_here);

@@ -33,6 +33,11 @@ impl Grid {
         Self::blocks(n.div_ceil(THREADS / WARP), THREADS)
     }
 
+    /// A team of threads for each of `n` rows of `cols` columns, as `Team` in `kernels/common.cuh`.
+    pub fn teams(n: usize, cols: usize) -> Self {
+        Self::threads(n * cols.next_power_of_two().min(WARP))
+    }
+
     /// So many blocks of so many threads.
     pub fn blocks(blocks: usize, threads: usize) -> Self {
         Self { blocks: (blocks as u32, 1), threads: threads as u32 }
