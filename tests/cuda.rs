@@ -3,7 +3,10 @@
 #![cfg(feature = "cuda")]
 
 use retrodict::models::{ExplicitDensity, Mixing, RealNvp};
+use retrodict::nn::Mlp;
+use retrodict::noise_schedule::NoiseSchedule;
 use retrodict::ops::elementwise::Activation;
+use retrodict::ops::mixture_log_density::Covariance;
 use retrodict::ops::{Case, Domain, table};
 use retrodict::optim::{Adam, Optimiser};
 use retrodict::plan::Vjp;
@@ -149,7 +152,12 @@ fn ops_in_single_precision() {
 }
 
 /// The outputs of a graph that draws noise, on a device.
-fn forward<T: Real>(device: &Device, rows: usize, build: impl Fn(&mut Graph<T>) -> Vec<Var>) -> Vec<Vec<T>> {
+fn forward<T: Real>(
+    device: &Device,
+    params: &[T],
+    rows: usize,
+    build: impl Fn(&mut Graph<T>) -> Vec<Var>,
+) -> Vec<Vec<T>> {
     let mut graph = Graph::new();
     let outputs = build(&mut graph);
     let mut plan = graph.compile(device, &Request::outputs(&outputs)).unwrap();
@@ -157,7 +165,7 @@ fn forward<T: Real>(device: &Device, rows: usize, build: impl Fn(&mut Graph<T>) 
     let mut slices: Vec<&mut [T]> = values.iter_mut().map(|v| &mut v[..]).collect();
     // Groups that begin and end inside of the batch.
     let noise = NoiseRows { seeds: &[7, u64::MAX, 1 << 40], group: 40, first: 17, step: 9 };
-    plan.forward(&[], Batch::with_noise(rows, noise), &[], &mut slices).unwrap();
+    plan.forward(params, Batch::with_noise(rows, noise), &[], &mut slices).unwrap();
     values
 }
 
@@ -170,7 +178,7 @@ fn same_bits<T: Real>() {
         let functions: Vec<Var> = functions.map(|(f, x)| graph.map(f, x).unwrap()).collect();
         functions.into_iter().step_by(2).chain([normal, uniform]).collect()
     };
-    let (expected, found) = (forward(&Device::cpu(), 100, build), forward(&device(), 100, build));
+    let (expected, found) = (forward(&Device::cpu(), &[], 100, build), forward(&device(), &[], 100, build));
     for (a, b) in expected.iter().flatten().zip(found.iter().flatten()) {
         let same = a == b || a.to_f64().is_nan() && b.to_f64().is_nan();
         assert!(same, "{a} on the processor, {b} on the device");
@@ -181,6 +189,58 @@ fn same_bits<T: Real>() {
 fn noise_and_elementary_functions_are_the_same_to_the_bit() {
     same_bits::<f32>();
     same_bits::<f64>();
+}
+
+/// What has no derivative, and so no case: derivatives as values, draws of mixtures, noise schedules.
+fn without_derivative<T: Real>(tolerance: f64) {
+    let schedules = [
+        NoiseSchedule::variance_exploding(),
+        NoiseSchedule::variance_preserving(),
+        NoiseSchedule::sub_variance_preserving(),
+        NoiseSchedule::edm(),
+        NoiseSchedule::geometric(),
+        NoiseSchedule::Linear,
+    ];
+    let mut layout = Layout::new();
+    let net = Mlp::new(&mut layout.scope("net"), 5, &[7], 3, Activation::Tanh).unwrap();
+    let store = Store::<T>::new(layout, 4);
+    let build = |graph: &mut Graph<T>| {
+        let (x, c, v) = (graph.normal(3)?, graph.normal(2)?, graph.normal(3)?);
+        let record = |graph: &mut Graph<T>, x: &[Var]| net.forward(graph, x);
+        let (y, pulled) = graph.value_and_vjp(&[x, c], v, record)?;
+        let (again, trace) = graph.value_and_divergence(&[x, c], record)?;
+        // The tables of inner ops, one behind another.
+        let (value, gradient) = graph.value_and_gradient(&[x], |graph, x| {
+            let (some, waves) = (graph.select(x[0], &[2, 0, 2])?, graph.fourier(x[0], &[0.3, 0.7])?);
+            let all = graph.concat(&[some, waves])?;
+            graph.normal_log_density(all)
+        })?;
+        let u = graph.uniform(1)?;
+        let mut outputs = vec![y, pulled, again, trace, value, gradient];
+        for (k, covariance) in [(1, Covariance::Diagonal), (35, Covariance::Full)] {
+            let raw = graph.normal(covariance.raw_width(k, 3))?;
+            outputs.push(graph.mixture_sample(raw, x, u, k, covariance)?);
+        }
+        for schedule in schedules {
+            let level = graph.noise_schedule(u, schedule)?;
+            outputs.push(graph.concat(&[level.alpha, level.sigma, level.drift, level.diffusion_squared])?);
+        }
+        Ok::<_, Error>(outputs)
+    };
+    for rows in [1, 13, 67] {
+        let run = |device: &Device| forward(device, store.weights(Weights::Raw), rows, |g| build(g).unwrap());
+        for (i, (a, b)) in run(&device()).iter().zip(run(&Device::cpu())).enumerate() {
+            // Relative to each element: a schedule's numbers differ in size.
+            let apart = |(a, b): (&T, &T)| (a.to_f64() - b.to_f64()).abs() / b.to_f64().abs().max(1.0);
+            assert!(a.iter().zip(&b).map(apart).all(|d| d <= tolerance), "output {i}, {rows} rows\n{a:?}\n{b:?}");
+        }
+    }
+}
+
+#[test]
+fn values_without_a_derivative() {
+    without_derivative::<f64>(1e-12);
+    without_derivative::<f32>(1e-5);
 }
 
 /// Losses of three steps with a changing learning rate, and the weights and averages after them.

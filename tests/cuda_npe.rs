@@ -1,12 +1,18 @@
-//! A whole neural posterior estimation on the CUDA device: training, draws and densities, as on the processor.
+//! A whole neural posterior estimation on the CUDA device, for every family: training, draws and densities, as on the
+//! processor.
 #![cfg(feature = "cuda")]
 
 use rand_distr::{Distribution, Normal};
-use retrodict::models::{Family, Mixing, RealNvp, SplineFlow};
+use retrodict::models::{
+    Density, Diffusion, DiffusionSampling, EnergyBased, Family, Gan, Generative, Mdn, Mixing, Ncsn, RealNvp,
+    ScoreNetwork, SplineFlow, Vae,
+};
 use retrodict::ndarray::{Array1, Array2, array};
+use retrodict::noise_schedule::NoiseSchedule;
 use retrodict::rng::Philox;
+use retrodict::sample::{Corrector, Hmc, Trace};
 use retrodict::train::Training;
-use retrodict::{Dataset, Device, Npe, Prior, simulate};
+use retrodict::{Dataset, Device, Npe, Posterior, Prior, simulate};
 
 fn device() -> Device {
     if std::env::var_os("RETRODICT_GPU").is_none() {
@@ -15,44 +21,99 @@ fn device() -> Device {
     Device::cuda(0).unwrap()
 }
 
-/// Draws, their log-densities, and the last validation loss of a short training on a linear-Gaussian task.
-fn posterior<F>(device: &Device, family: F) -> (Array2<f64>, Array1<f64>, f64)
-where
-    F: Family<f64>,
-    F::Model: retrodict::models::Generative<f64> + retrodict::models::Density<f64>,
-{
+/// A short training on a linear-Gaussian task: the posterior, and the last validation loss.
+fn posterior<F: Family<f64>>(device: &Device, family: F, rows: usize) -> (Posterior<f64, F::Model>, f64) {
     let prior = Prior::new().normal("a", 0.0, 1.0).normal("b", 0.0, 2.0).build().unwrap();
     let simulator = |theta: &[f64], rng: &mut Philox| -> Vec<f64> {
         let noise = Normal::new(0.0, 0.5).unwrap();
         vec![theta[0] + noise.sample(rng), theta[1] - theta[0] + noise.sample(rng)]
     };
-    let data = simulate(&Device::cpu(), &prior, 150, 1, simulator).unwrap();
+    let data = simulate(&Device::cpu(), &prior, rows, 1, simulator).unwrap();
     let data = Dataset::<f64>::new(prior.support(), data.theta.view(), data.x.view(), Default::default()).unwrap();
-    let training = Training { batch: 64, max_epochs: 3, ..Training::default() };
+    let training = Training { batch: 64, max_epochs: 2, ..Training::default() };
     let (posterior, history) = Npe { training, ..Npe::new(family) }.fit(device, &data).unwrap();
-    let observed = array![0.3, -1.0];
-    let draws = posterior.sample(observed.view(), 40, 7).unwrap();
-    let log_q = posterior.log_prob(draws.view(), observed.view()).unwrap();
-    (draws, log_q, history.epochs.last().unwrap().validation_loss)
+    (posterior, history.epochs.last().unwrap().validation_loss)
+}
+
+const OBSERVED: [f64; 2] = [0.3, -1.0];
+
+/// Roundings are amplified by every step of the training and of the sampler.
+fn assert_close<'a>(what: &str, found: impl IntoIterator<Item = &'a f64>, expected: impl IntoIterator<Item = &'a f64>) {
+    for (a, b) in found.into_iter().zip(expected) {
+        assert!((a - b).abs() / b.abs().max(1.0) < 1e-9, "{what}: {a} on the device, {b} on the processor");
+    }
+}
+
+/// Trains and draws on both; returns the draws and both posteriors, the device's first.
+type Both<M> = (Array2<f64>, [Posterior<f64, M>; 2]);
+
+fn same_draws<F>(family: F) -> Both<F::Model>
+where
+    F: Family<f64> + Clone,
+    F::Model: Generative<f64>,
+{
+    let (expected, expected_loss) = posterior(&Device::cpu(), family.clone(), 150);
+    let (found, loss) = posterior(&device(), family, 150);
+    assert_close("validation loss", [&loss], [&expected_loss]);
+    let draw = |p: &Posterior<f64, F::Model>| p.sample(array![OBSERVED[0], OBSERVED[1]].view(), 13, 7).unwrap();
+    let draws = draw(&expected);
+    assert_close("draws", &draw(&found), &draws);
+    (draws, [found, expected])
 }
 
 fn same<F>(family: F)
 where
     F: Family<f64> + Clone,
-    F::Model: retrodict::models::Generative<f64> + retrodict::models::Density<f64>,
+    F::Model: Density<f64>,
 {
-    let (expected, found) = (posterior(&Device::cpu(), family.clone()), posterior(&device(), family));
-    let apart = |a: f64, b: f64| (a - b).abs() / b.abs().max(1.0);
-    // Roundings are amplified by every step of the training.
-    assert!(expected.0.iter().zip(&found.0).all(|(&a, &b)| apart(a, b) < 1e-9), "draws");
-    assert!(expected.1.iter().zip(&found.1).all(|(&a, &b)| apart(a, b) < 1e-9), "log-densities");
-    assert!(apart(found.2, expected.2) < 1e-9, "validation losses {} and {}", found.2, expected.2);
+    let (draws, posteriors) = same_draws(family);
+    let observed = Array1::from_iter(OBSERVED);
+    let [found, expected] = posteriors.map(|p| p.log_prob(draws.view(), observed.view()).unwrap());
+    assert_close("log-densities", &found, &expected);
 }
 
 #[test]
-fn coupling_flows() {
+fn flows_and_mixtures() {
     for mixing in [Mixing::ActNorm, Mixing::Linear] {
         same(RealNvp { layers: 2, hidden: vec![8], mixing, ..RealNvp::default() });
     }
     same(SplineFlow { layers: 2, hidden: vec![8], bins: 4, mixing: Mixing::None, ..SplineFlow::default() });
+    same(Mdn { components: 3, hidden: vec![8], ..Mdn::default() });
+}
+
+#[test]
+fn implicit_and_latent_models() {
+    same_draws(Vae { hidden: vec![8], ..Vae::default() });
+    same_draws(Gan { hidden: vec![8], ..Gan::default() });
+}
+
+#[test]
+fn an_energy_moves_its_chains_by_hamiltonian_dynamics() {
+    let hmc = Hmc { warm_up: 3, trajectories: 2, leapfrog: 2, candidates: 2, ..Hmc::default() };
+    same_draws(EnergyBased { hidden: vec![8], trajectories: 1, leapfrog: 2, hmc, ..EnergyBased::default() });
+}
+
+/// A network small enough for the simulated device, which sees waves of the columns.
+fn small(network: ScoreNetwork) -> ScoreNetwork {
+    ScoreNetwork { hidden: 8, blocks: 1, waves: 1, ..network }
+}
+
+#[test]
+fn annealed_langevin_dynamics() {
+    let family = Ncsn { steps_per_level: 2, ..Ncsn::default() };
+    let schedule = NoiseSchedule::Geometric { sigma_max: 5.0, sigma_min: 0.05, levels: 5 };
+    same_draws(Ncsn { network: ScoreNetwork { schedule, ..small(family.network) }, ..family });
+}
+
+#[test]
+fn diffusions_by_each_sampler() {
+    let corrector = Some(Corrector::default());
+    let ways = [
+        (Diffusion::variance_preserving(), DiffusionSampling::Heun(4), Trace::Exact),
+        (Diffusion::edm(), DiffusionSampling::Sde(5, corrector), Trace::Hutchinson),
+        (Diffusion::flow_matching(), DiffusionSampling::Ode(1e-2), Trace::Exact),
+    ];
+    for (family, sampling, trace) in ways {
+        same(Diffusion { network: small(family.network), sampling, trace, tolerance: 1e-2 });
+    }
 }

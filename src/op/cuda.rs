@@ -13,6 +13,14 @@ pub trait Kernels<T: Real> {
         Vec::new()
     }
 
+    /// `Ok` if all that it launches is there.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] that names an op inside of this one that has no kernels.
+    fn check(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
     /// As [`Op::forward`](super::Op::forward).
     ///
     /// # Errors
@@ -40,6 +48,8 @@ pub fn words<T: Real>(numbers: &[T]) -> Vec<u32> {
 #[allow(missing_docs)] // as there
 pub struct Forward<'a, T> {
     pub rows: usize,
+    /// Rows that there is memory for in `saved`.
+    pub(crate) capacity: usize,
     pub keep: bool,
     pub params: Address<T>,
     pub input_widths: &'a [usize],

@@ -3,13 +3,16 @@
 //! Feeds, parameters, noise seeds and given adjoints are copied to memory whose place does not change; then everything
 //! up to the results is launches, which are captured as a graph when the same replay comes a second time.
 
+pub(super) mod pass;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::device::cuda::{Address, Argument, Buffer, Cuda, Graph, Grid};
+use crate::device::cuda::{Argument, Buffer, Cuda, Graph, Grid};
 use crate::error::Error;
-use crate::op::cuda::{Adjoint, Backward, Forward, Gradient, Kernels};
-use crate::plan::compile::{Buffer as Place, Program, Replay, Reverse, Target};
+use crate::op::cuda::Adjoint;
+use crate::plan::compile::Program;
+use crate::plan::cuda::pass::{Pass, State, Tables};
 use crate::plan::{Batch, Call, Feed, Plan, Seed};
 use crate::real::Real;
 use crate::rng::{Distribution, NoiseRows};
@@ -22,13 +25,6 @@ struct Key {
     seed: Option<Adjoints>,
     /// Where parameters and gradient lie.
     addresses: [u64; 2],
-}
-
-/// Where a replay finds the parameters, and leaves the gradient of those that it trains.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct State<T> {
-    params: Address<T>,
-    gradient: Address<T>,
 }
 
 impl<T: Real> Plan<T> {
@@ -75,7 +71,7 @@ const GRAPHS: usize = 16;
 #[derive(Debug)]
 pub(super) struct OnDevice<T> {
     cuda: Arc<Cuda>,
-    tables: Vec<Buffer<u32>>,
+    tables: Buffer<u32>,
     memory: Option<Memory<T>>,
     params: Buffer<T>,
     gradient: Buffer<T>,
@@ -90,9 +86,9 @@ pub(super) struct OnDevice<T> {
 impl<T: Real> OnDevice<T> {
     pub fn new(cuda: &Arc<Cuda>, program: &Program<T>) -> Result<Self, Error> {
         let _turn = cuda.turn();
-        let table = |step: &Replay<T>| Buffer::of(cuda, &kernels(step)?.table(&step.input_widths));
+        pass::check(program)?;
         Ok(Self {
-            tables: program.forward.iter().map(table).collect::<Result<_, _>>()?,
+            tables: Buffer::of(cuda, &Tables::of(program).words)?,
             memory: None,
             params: Buffer::new(cuda, program.params)?,
             gradient: Buffer::new(cuda, program.trained.len())?,
@@ -207,17 +203,68 @@ impl<T: Real> OnDevice<T> {
 
     /// Gives the device all launches of a replay.
     fn give(&self, program: &Program<T>, Key { rows, seed, .. }: Key, state: State<T>) -> Result<(), Error> {
-        let pass = Pass { on: self, memory: self.memory()?, program, rows, state };
-        pass.draw()?;
-        program
-            .forward
-            .iter()
-            .zip(&self.tables)
-            .try_for_each(|(step, table)| pass.forward(step, seed.is_some(), table.address()))?;
-        pass.keep_outputs()?;
+        let memory = self.memory()?;
+        let pass = Pass {
+            cuda: &self.cuda,
+            program,
+            tables: &Tables::of(program).at(self.tables.address()),
+            workspace: memory.workspace.address(),
+            capacity: memory.capacity,
+            rows,
+            state,
+        };
+        self.draw(&pass)?;
+        pass.forward(seed.is_some())?;
+        self.keep_outputs(&pass, memory)?;
         if let Some(seed) = seed {
-            pass.seed(seed)?;
-            program.backward.iter().try_for_each(|step| pass.backward(step))?;
+            self.seed(&pass, memory, seed)?;
+            pass.backward()?;
+        }
+        Ok(())
+    }
+
+    fn draw(&self, pass: &Pass<'_, T>) -> Result<(), Error> {
+        for drawn in &pass.program.noise {
+            let (Some(place), Some(control)) = (drawn.buffer, &self.noise) else { continue };
+            let uniform = usize::from(drawn.distribution == Distribution::Uniform);
+            let arguments = [
+                pass.at(place).into(),
+                control.address().into(),
+                Argument::int(drawn.id.0 as usize),
+                Argument::int(uniform),
+                Argument::int(drawn.cols),
+                Argument::size(pass.rows),
+            ];
+            pass.launch("noise", Grid::threads(pass.rows * drawn.cols.div_ceil(4)), &arguments)?;
+        }
+        Ok(())
+    }
+
+    /// The sum of the first output, and all outputs, before the backward pass reuses their memory.
+    fn keep_outputs(&self, pass: &Pass<'_, T>, memory: &Memory<T>) -> Result<(), Error> {
+        let (first, total) = (pass.program.outputs[0], self.total.address());
+        let arguments = [pass.at(first).into(), total.into(), Argument::size(pass.elements(first))];
+        pass.launch("total", Grid::blocks(1, 1024), &arguments)?;
+        let mut pairs = pass.program.outputs.iter().zip(&memory.outputs);
+        pairs.try_for_each(|(&place, buffer)| {
+            pass.copy(pass.at(place), Adjoint::Set(buffer.address()), pass.elements(place))
+        })
+    }
+
+    /// Sets the outputs' adjoints, and the gradient to 0.
+    fn seed(&self, pass: &Pass<'_, T>, memory: &Memory<T>, seed: Adjoints) -> Result<(), Error> {
+        let program = pass.program;
+        if !program.trained.is_empty() {
+            pass.fill(Adjoint::Set(pass.state.gradient), T::ZERO, program.trained.len())?;
+        }
+        let outputs = program.outputs.iter().zip(&memory.seeds);
+        for (&target, (&place, given)) in program.seeds.iter().zip(outputs) {
+            let (to, n) = (pass.adjoint(target), pass.elements(place));
+            match seed {
+                _ if to.is_skipped() => {}
+                Adjoints::Mean => pass.fill(to, T::from_f64(1.0 / pass.rows as f64), n)?,
+                Adjoints::Given => pass.copy(given.address(), to, n)?,
+            }
         }
         Ok(())
     }
@@ -240,136 +287,5 @@ impl<T: Real> OnDevice<T> {
         let mut total = [0.0];
         self.total.read(0, &mut total)?;
         Ok(total[0])
-    }
-}
-
-/// An op's kernels, or an error that says that it has none.
-fn kernels<T: Real>(step: &Replay<T>) -> Result<&dyn Kernels<T>, Error> {
-    let why = "has no kernels for a CUDA device; compile the plan for `Device::cpu()`";
-    step.node.op.kernels().ok_or_else(|| Error::shape(step.node.op.name(), why))
-}
-
-/// One replay over the rows of a batch.
-struct Pass<'a, T> {
-    on: &'a OnDevice<T>,
-    memory: &'a Memory<T>,
-    program: &'a Program<T>,
-    rows: usize,
-    state: State<T>,
-}
-
-impl<T: Real> Pass<'_, T> {
-    fn at(&self, place: Place) -> Address<T> {
-        self.memory.workspace.address().at(self.memory.capacity * self.program.slots[place].offset)
-    }
-
-    fn all(&self, places: &[Place]) -> Vec<Address<T>> {
-        places.iter().map(|&place| self.at(place)).collect()
-    }
-
-    fn elements(&self, place: Place) -> usize {
-        self.rows * self.program.slots[place].cols
-    }
-
-    fn launch(&self, kernel: &'static str, grid: Grid, arguments: &[Argument]) -> Result<(), Error> {
-        self.on.cuda.launch::<T>(("plan", kernel), grid, arguments)
-    }
-
-    fn copy(&self, from: Address<T>, to: Adjoint<T>, n: usize) -> Result<(), Error> {
-        self.launch("copy", Grid::threads(n), &[from.into(), to.into(), Argument::size(n)])
-    }
-
-    fn fill(&self, to: Adjoint<T>, value: T, n: usize) -> Result<(), Error> {
-        self.launch("fill", Grid::threads(n), &[to.into(), Argument::real(value), Argument::size(n)])
-    }
-
-    fn draw(&self) -> Result<(), Error> {
-        for drawn in &self.program.noise {
-            let (Some(place), Some(control)) = (drawn.buffer, &self.on.noise) else { continue };
-            let uniform = usize::from(drawn.distribution == Distribution::Uniform);
-            let arguments = [
-                self.at(place).into(),
-                control.address().into(),
-                Argument::int(drawn.id.0 as usize),
-                Argument::int(uniform),
-                Argument::int(drawn.cols),
-                Argument::size(self.rows),
-            ];
-            self.launch("noise", Grid::threads(self.rows * drawn.cols.div_ceil(4)), &arguments)?;
-        }
-        Ok(())
-    }
-
-    fn forward(&self, step: &Replay<T>, keep: bool, table: Address<u32>) -> Result<(), Error> {
-        kernels(step)?.forward(&Forward {
-            rows: self.rows,
-            keep,
-            params: self.state.params,
-            input_widths: &step.input_widths,
-            inputs: &self.all(&step.inputs),
-            outputs: &self.all(&step.outputs),
-            saved: self.at(step.saved),
-            table,
-            cuda: &self.on.cuda,
-        })
-    }
-
-    /// The sum of the first output, and all outputs, before the backward pass reuses their memory.
-    fn keep_outputs(&self) -> Result<(), Error> {
-        let (first, total) = (self.program.outputs[0], self.on.total.address());
-        let arguments = [self.at(first).into(), total.into(), Argument::size(self.elements(first))];
-        self.launch("total", Grid::blocks(1, 1024), &arguments)?;
-        let pairs = self.program.outputs.iter().zip(&self.memory.outputs);
-        pairs.into_iter().try_for_each(|(&place, buffer)| {
-            self.copy(self.at(place), Adjoint::Set(buffer.address()), self.elements(place))
-        })
-    }
-
-    /// Sets the outputs' adjoints, and the gradient to 0.
-    fn seed(&self, seed: Adjoints) -> Result<(), Error> {
-        if !self.program.trained.is_empty() {
-            self.fill(Adjoint::Set(self.state.gradient), T::ZERO, self.program.trained.len())?;
-        }
-        let outputs = self.program.outputs.iter().zip(&self.memory.seeds);
-        for (&target, (&place, given)) in self.program.seeds.iter().zip(outputs) {
-            let (to, n) = (self.adjoint(target), self.elements(place));
-            match seed {
-                _ if to.is_skipped() => {}
-                Adjoints::Mean => self.fill(to, T::from_f64(1.0 / self.rows as f64), n)?,
-                Adjoints::Given => self.copy(given.address(), to, n)?,
-            }
-        }
-        Ok(())
-    }
-
-    fn backward(&self, step: &Reverse) -> Result<(), Error> {
-        for &place in &step.unused {
-            self.fill(Adjoint::Set(self.at(place)), T::ZERO, self.elements(place))?;
-        }
-        let replay = &self.program.forward[step.of];
-        let (inputs, outputs) = replay.read();
-        let trained = &self.program.trained;
-        let input_adjoints: Vec<_> = step.input_adjoints.iter().map(|&target| self.adjoint(target)).collect();
-        kernels(replay)?.backward(&Backward {
-            rows: self.rows,
-            params: self.state.params,
-            input_widths: &replay.input_widths,
-            inputs: &self.all(inputs),
-            outputs: &self.all(outputs),
-            output_adjoints: &self.all(&step.output_adjoints),
-            input_adjoints: &input_adjoints,
-            gradient: Gradient { start: trained.start, len: trained.len(), address: self.state.gradient },
-            saved: self.at(replay.saved),
-            table: self.on.tables[step.of].address(),
-            cuda: &self.on.cuda,
-        })
-    }
-
-    fn adjoint(&self, target: Target) -> Adjoint<T> {
-        match target {
-            Target::Skip => Adjoint::Skip,
-            Target::Set(place) => Adjoint::Set(self.at(place)),
-            Target::Add(place) => Adjoint::Add(self.at(place)),
-        }
     }
 }

@@ -4,10 +4,16 @@
 //! is compiled like any other, and its workspace is the op's `saved` block. Second derivatives are not available.
 
 use crate::device::cpu::disjoint::Disjoint;
+#[cfg(feature = "cuda")]
+use crate::device::cuda::{Address, Argument, Grid};
 use crate::error::Error;
 use crate::graph::{Graph, Var};
+#[cfg(feature = "cuda")]
+use crate::op::cuda::{self, Adjoint, Kernels};
 use crate::op::{Backward, Forward, MAX_ARITY, Op};
 use crate::plan::compile::{Program, compile};
+#[cfg(feature = "cuda")]
+use crate::plan::cuda::pass::{self, Pass, State, Tables};
 use crate::plan::tile::Tile;
 use crate::plan::{Call, Feed, Request, Seed};
 use crate::real::Real;
@@ -109,6 +115,78 @@ impl<T: Real> Op<T> for Nested<T> {
     }
 
     fn backward(&self, _: &mut Backward<'_, T>) {}
+
+    #[cfg(feature = "cuda")]
+    fn kernels(&self) -> Option<&dyn Kernels<T>> {
+        Some(self)
+    }
+}
+
+#[cfg(feature = "cuda")]
+impl<T: Real> Nested<T> {
+    /// [`Nested::replay`] as launches.
+    fn launch(&self, tile: &cuda::Forward<'_, T>, seed: Address<T>, gradient: Address<T>) -> Result<(), Error> {
+        let pass = Pass {
+            cuda: tile.cuda,
+            program: &self.program,
+            tables: &Tables::of(&self.program).at(tile.table),
+            workspace: tile.saved,
+            capacity: tile.capacity,
+            rows: tile.rows,
+            state: State { params: tile.params, gradient: Address::NONE },
+        };
+        for (fed, &input) in self.program.feeds.iter().zip(tile.inputs) {
+            let Some(place) = fed.buffer else { continue };
+            pass.copy(input, Adjoint::Set(pass.at(place)), pass.elements(place))?;
+        }
+        pass.forward(true)?;
+        let y = self.program.outputs[0];
+        pass.copy(pass.at(y), Adjoint::Set(tile.outputs[0]), pass.elements(y))?;
+        pass.copy(seed, pass.adjoint(self.program.seeds[0]), pass.elements(y))?;
+        pass.backward()?;
+        match self.program.input_gradients[0] {
+            (_, Some(place)) => pass.copy(pass.at(place), Adjoint::Set(gradient), pass.elements(place)),
+            (cols, None) => pass.fill(Adjoint::Set(gradient), T::ZERO, tile.rows * cols),
+        }
+    }
+
+    /// [`Nested::trace`] as launches.
+    fn launch_trace(&self, tile: &cuda::Forward<'_, T>) -> Result<(), Error> {
+        let (rows, n) = (Argument::size(tile.rows), tile.rows * self.cols);
+        let seed = tile.saved.at(tile.capacity * self.program.width);
+        let gradient = seed.at(tile.capacity * self.cols);
+        (0..self.cols).try_for_each(|i| {
+            let (column, cols) = (Argument::int(i), Argument::int(self.cols));
+            let arguments = [seed.into(), column, cols, Argument::size(n)];
+            tile.launch(("nested", "unit_rows"), Grid::threads(n), &arguments)?;
+            self.launch(tile, seed, gradient)?;
+            let arguments = [gradient.into(), tile.outputs[1].into(), column, cols, rows];
+            tile.launch(("nested", "add_column"), Grid::threads(tile.rows), &arguments)
+        })
+    }
+}
+
+#[cfg(feature = "cuda")]
+impl<T: Real> Kernels<T> for Nested<T> {
+    fn table(&self, _: &[usize]) -> Vec<u32> {
+        Tables::of(&self.program).words
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        pass::check(&self.program)
+    }
+
+    fn forward(&self, tile: &cuda::Forward<'_, T>) -> Result<(), Error> {
+        match self.product {
+            Product::Trace => self.launch_trace(tile),
+            Product::Vector => self.launch(tile, tile.inputs[self.program.feeds.len()], tile.outputs[1]),
+        }
+    }
+
+    /// Second derivatives are not available.
+    fn backward(&self, _: &cuda::Backward<'_, T>) -> Result<(), Error> {
+        Ok(())
+    }
 }
 
 impl<T: Real> Graph<T> {
