@@ -27,7 +27,7 @@ fn a_printed_plan_lists_its_instructions() {
     let request = Request::outputs(&[loss]).with_parameter_gradients(0..layout.len());
     let plan = graph.compile(&Device::cpu_with_threads(1), &request).unwrap();
     let expected = "\
-plan: tiles of 128 rows, 9 elements a row (11 unshared)
+plan: 9 elements a row (11 unshared)
   feed     x [3]
   forward  v1 = linear(v0) [3 x 2] [1 x 2] -> 3..5
   forward  v2 = sum_cols(v1) -> 7..8

@@ -12,7 +12,7 @@ impl<T: Real> fmt::Display for Plan<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let p = &self.program;
         let unshared: usize = p.slots.iter().map(|s| s.cols).sum();
-        writeln!(f, "plan: tiles of {} rows, {} elements a row ({unshared} unshared)", self.tile, p.width)?;
+        writeln!(f, "plan: {} elements a row ({unshared} unshared)", p.width)?;
         for fed in &p.feeds {
             writeln!(f, "  feed     {} [{}]", fed.name, fed.cols)?;
         }

@@ -1,8 +1,8 @@
 //! A compiled graph: instructions on a workspace that is allocated once and replayed many times.
 //!
-//! A batch is cut into tiles of rows whose workspace stays in the cache. Tile t is computed by lane t mod L: the
-//! number of lanes, the size of tiles, and the order in which the lanes' gradients are added depend on the plan
-//! alone, so results are the same bits whatever the number of threads.
+//! A batch is cut into tiles of rows. Tile t is computed by lane t mod L: the number of lanes, the size of tiles, and
+//! the order in which the lanes' gradients are added depend on the plan and the batch alone, so results are the same
+//! bits whatever the number of threads.
 
 mod compile;
 #[cfg(feature = "cuda")]
@@ -162,7 +162,6 @@ pub struct Vjp<'a, T> {
 #[derive(Debug)]
 pub struct Plan<T> {
     program: Program<T>,
-    tile: usize,
     lanes: Vec<Lane<T>>,
     tile_sums: Vec<f64>,
     pool: Arc<Pool>,
@@ -171,16 +170,24 @@ pub struct Plan<T> {
 }
 
 /// A tile's workspace should about fit in the second-level cache of today's cores, 512 KiB to 2 MiB. A fixed number, not
-/// this machine's: the order of summation follows from it.
+/// this machine's: no result shall depend on it.
 const CACHE_BYTES: usize = 1024 * 1024;
 
 /// Lanes that sum a gradient, each with a copy of it: as many threads as can share a training step.
 const GRADIENT_LANES: usize = 8;
 
-/// Rows of a tile whose workspace takes this many bytes a row: a power of two that fits, within reason.
-fn tile_rows(bytes_per_row: usize) -> usize {
-    let fitting = CACHE_BYTES / bytes_per_row.max(1);
-    (fitting / 2 + 1).next_power_of_two().clamp(32, 128)
+/// Rows of a tile that sums a gradient. With fewer, reading the weights and writing their gradients, once a tile, costs
+/// as much as the products; with more, nothing is gained, and threads have fewer tiles to share.
+const GRADIENT_ROWS: [usize; 2] = [64, 256];
+
+/// Rows of the tiles into which a plan cuts a batch.
+fn tile_rows<T>(program: &Program<T>, batch: usize) -> usize {
+    if program.trained.is_empty() {
+        let fitting = CACHE_BYTES / (size_of::<T>() * program.width).max(1);
+        return (fitting / 2 + 1).next_power_of_two().clamp(32, 128);
+    }
+    let [least, most] = GRADIENT_ROWS;
+    batch.div_ceil(4).next_multiple_of(16).clamp(least, most)
 }
 
 impl<T: Real> Graph<T> {
@@ -192,13 +199,11 @@ impl<T: Real> Graph<T> {
         let program = compile(self, request)?;
         #[cfg(feature = "cuda")]
         let on_device = device.as_cuda().map(|cuda| cuda::OnDevice::new(cuda, &program)).transpose()?;
-        let tile = tile_rows(size_of::<T>() * program.width);
         // Lanes that sum a gradient are part of the result; others only share the work.
         let lanes = if program.trained.is_empty() { device.pool().threads() } else { GRADIENT_LANES };
-        let lanes = (0..lanes).map(|_| Lane::new(&program, tile)).collect();
+        let lanes = (0..lanes).map(|_| Lane::new(&program)).collect();
         Ok(Plan {
             program,
-            tile,
             lanes,
             tile_sums: Vec::new(),
             pool: device.pool().clone(),
@@ -354,11 +359,11 @@ impl<T: Real> Plan<T> {
             self.tile_sums = vec![on_device.run(program, &call, None)?];
             return Ok(());
         }
-        let (tile, tiles, lanes) = (self.tile, self.tiles(rows), self.lanes.len());
+        let (tile, tiles, lanes) = (tile_rows(program, rows), self.tiles(rows), self.lanes.len());
         self.tile_sums.resize(tiles, 0.0);
         let sums = Disjoint::new(&mut self.tile_sums);
         self.pool.run_over(&mut self.lanes[..lanes.min(tiles)], |l, lane| {
-            lane.begin(program);
+            lane.begin(program, tile);
             for t in (l..tiles).step_by(lanes) {
                 let rows = t * tile..rows.min((t + 1) * tile);
                 // SAFETY: each tile is run once.
@@ -370,7 +375,7 @@ impl<T: Real> Plan<T> {
     }
 
     fn tiles(&self, rows: usize) -> usize {
-        rows.div_ceil(self.tile)
+        rows.div_ceil(tile_rows(&self.program, rows))
     }
 
     fn mean_of_first(&self, rows: usize) -> f64 {

@@ -22,15 +22,19 @@ pub(super) struct Lane<T> {
 }
 
 impl<T: Real> Lane<T> {
-    /// Zeroes those parts of the gradient that no tile will set.
-    pub fn begin(&mut self, program: &Program<T>) {
+    /// Makes room for tiles of this many rows, and zeroes those parts of the gradient that no tile will set.
+    pub fn begin(&mut self, program: &Program<T>, tile: usize) {
+        let elements = tile * program.width;
+        if self.workspace.len() < elements {
+            self.workspace = vec![T::ZERO; elements];
+        }
         let start = program.trained.start;
         program.untouched.iter().for_each(|gap| self.gradient[gap.start - start..gap.end - start].fill(T::ZERO));
     }
 
-    pub fn new(program: &Program<T>, tile: usize) -> Self {
+    pub fn new(program: &Program<T>) -> Self {
         Self {
-            workspace: vec![T::ZERO; tile * program.width],
+            workspace: Vec::new(),
             gradient: vec![T::ZERO; program.trained.len()],
             scratch: Scratch::boxed(),
             seconds: Vec::new(),
