@@ -28,6 +28,22 @@ void cases(size_t rows, size_t cols) {
 }
 }  // namespace arithmetic
 
+namespace chains {
+#include "chains.cu"
+void cases(size_t rows, size_t cols) {
+    size_t n = rows * cols;
+    RUN(threads(n), repeat, in(cols), out(n), cols, n);
+    expect(1, [&](size_t i) { return drawn(0, i % cols); });
+    auto next = [](size_t i) { return i ? real(drawn(0, i)) : real(NAN); };
+    auto since = [](size_t i) { return unsigned(i == 0 ? 0 : i - 1); };
+    RUN(teams(rows, cols), advance, in(n), out(n), output<unsigned>(rows, since), cols, rows);
+    expect(1, [](size_t i) { return drawn(0, i); });
+    expect(2, [](size_t row) { return row < 2 ? 0. : double(row); });
+    RUN(teams(rows, cols), advance, in(n, next), buffer<real>(n, next), output<unsigned>(rows, since), cols, rows);
+    expect(2, [](size_t row) { return row == 1 ? 0. : row ? double(row) : 1.; });
+}
+}  // namespace chains
+
 namespace combine {
 #include "combine.cu"
 void cases(size_t rows, size_t cols) {
@@ -384,7 +400,7 @@ int main() {
     const size_t shapes[][2] = {{1, 1}, {1, 37}, {13, 2}, {7, 67}, {65, 5}};
     for (auto [rows, cols] : shapes)
         for (auto cases :
-            {affine::cases, arithmetic::cases, combine::cases, concat::cases, constant::cases, coupling::cases,
+            {affine::cases, arithmetic::cases, chains::cases, combine::cases, concat::cases, constant::cases, coupling::cases,
                 diffusion::cases, elementwise::cases, fourier::cases, gaussian_kl::cases, gaussian_log_density::cases,
                 gaussian_sample::cases, hmc::cases, linear::cases, lu_linear::cases, mixture_log_density::cases,
                 mixture_sample::cases, nested::cases, noise_schedule::cases, normal_log_density::cases, optim::cases,

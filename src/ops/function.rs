@@ -17,7 +17,6 @@ use crate::real::Real;
 
 /// The kernel that is a function of the library on a CUDA device. It takes the inputs, the output, the numbers in double
 /// precision, and how many rows there are.
-#[derive(Clone, Debug)]
 pub(crate) struct Twin {
     /// Its file in `kernels/`, and its name, which is also the op's.
     pub kernel: (&'static str, &'static str),
@@ -35,7 +34,10 @@ struct Function<F> {
 
 impl<F> fmt::Debug for Function<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Function {{ cols: {}, twin: {:?} }}", self.cols, self.twin)
+        match &self.twin {
+            None => write!(f, "Function {{ cols: {} }}", self.cols),
+            Some(Twin { kernel, numbers, team }) => write!(f, "{kernel:?} of {numbers:?} by {team}"),
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 //! Feeds, parameters, noise seeds and given adjoints are copied to memory whose place does not change; then everything
 //! up to the results is launches, which are captured as a graph when the same replay comes a second time.
 
+mod chains;
 pub(super) mod pass;
 
 use std::collections::HashMap;
@@ -22,7 +23,7 @@ use crate::store::Store;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Key {
     rows: usize,
-    seed: Option<Adjoints>,
+    work: Work,
     /// Where parameters and gradient lie.
     addresses: [u64; 2],
 }
@@ -46,6 +47,15 @@ impl<T: Real> Plan<T> {
     }
 }
 
+/// What a replay does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Work {
+    Forward,
+    Backward(Adjoints),
+    /// A step of chains that stay on the device.
+    Step,
+}
+
 /// Where the outputs' adjoints come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Adjoints {
@@ -62,6 +72,8 @@ struct Memory<T> {
     outputs: Vec<Buffer<T>>,
     /// Given adjoints of the outputs.
     seeds: Vec<Buffer<T>>,
+    /// If the plan moves chains.
+    chains: Option<chains::Resident<T>>,
 }
 
 /// Number of graphs that are kept.
@@ -113,14 +125,18 @@ impl<T: Real> OnDevice<T> {
             self.params.write(0, &call.params[..program.params])?;
         }
         self.load(program, call)?;
-        let seed = call.seed.as_ref().map(|seed| match seed {
-            Seed::Mean => Adjoints::Mean,
-            Seed::Given(_) => Adjoints::Given,
-        });
-        let state = state.unwrap_or(State { params: self.params.address(), gradient: self.gradient.address() });
-        let addresses = [state.params.raw(), state.gradient.raw()];
-        self.replay(program, Key { rows: call.rows, seed, addresses }, state)?;
+        let work = match &call.seed {
+            None => Work::Forward,
+            Some(Seed::Mean) => Work::Backward(Adjoints::Mean),
+            Some(Seed::Given(_)) => Work::Backward(Adjoints::Given),
+        };
+        self.replay(program, call.rows, work, state.unwrap_or(self.own_state()))?;
         self.store(program, call)
+    }
+
+    /// Parameters of a call, and the gradient that it reads back.
+    fn own_state(&self) -> State<T> {
+        State { params: self.params.address(), gradient: self.gradient.address() }
     }
 
     /// The gradient of the last backward pass.
@@ -144,6 +160,7 @@ impl<T: Real> OnDevice<T> {
             workspace: Buffer::new(&self.cuda, capacity * program.width)?,
             outputs: outputs().collect::<Result<_, _>>()?,
             seeds: outputs().collect::<Result<_, _>>()?,
+            chains: None,
         });
         Ok(())
     }
@@ -182,7 +199,8 @@ impl<T: Real> OnDevice<T> {
         self.noise.as_ref().map_or(Ok(()), |buffer| buffer.write(0, &control))
     }
 
-    fn replay(&mut self, program: &Program<T>, key: Key, state: State<T>) -> Result<(), Error> {
+    fn replay(&mut self, program: &Program<T>, rows: usize, work: Work, state: State<T>) -> Result<(), Error> {
+        let key = Key { rows, work, addresses: [state.params.raw(), state.gradient.raw()] };
         match self.graphs.get(&key) {
             Some(Some(graph)) => graph.launch(),
             Some(None) => {
@@ -202,7 +220,7 @@ impl<T: Real> OnDevice<T> {
     }
 
     /// Gives the device all launches of a replay.
-    fn give(&self, program: &Program<T>, Key { rows, seed, .. }: Key, state: State<T>) -> Result<(), Error> {
+    fn give(&self, program: &Program<T>, Key { rows, work, .. }: Key, state: State<T>) -> Result<(), Error> {
         let memory = self.memory()?;
         let pass = Pass {
             cuda: &self.cuda,
@@ -214,10 +232,13 @@ impl<T: Real> OnDevice<T> {
             state,
         };
         self.draw(&pass)?;
-        pass.forward(seed.is_some())?;
+        if work == Work::Step {
+            return chains::step(&pass, memory);
+        }
+        pass.forward(work != Work::Forward)?;
         self.keep_outputs(&pass, memory)?;
-        if let Some(seed) = seed {
-            self.seed(&pass, memory, seed)?;
+        if let Work::Backward(adjoints) = work {
+            self.seed(&pass, memory, adjoints)?;
             pass.backward()?;
         }
         Ok(())

@@ -4,6 +4,7 @@
 //! the order in which the lanes' gradients are added depend on the plan and the batch alone, so results are the same
 //! bits whatever the number of threads.
 
+mod chains;
 mod compile;
 #[cfg(feature = "cuda")]
 mod cuda;
@@ -26,6 +27,7 @@ use crate::op::MAX_ARITY;
 use crate::real::Real;
 use crate::rng::NoiseRows;
 use crate::store::{Store, Weights};
+pub(crate) use chains::{Chains, Given};
 use compile::{Program, compile};
 pub use profile::{Profile, Share};
 use tile::{Lane, Tile};

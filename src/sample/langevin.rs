@@ -1,5 +1,7 @@
 //! Langevin dynamics: chains that drift along the score and diffuse, whose stationary law is the density.
 
+use std::iter::repeat_n;
+
 use crate::device::Device;
 use crate::error::Error;
 use crate::real::Real;
@@ -30,8 +32,8 @@ impl LangevinStep {
     }
 
     /// Coefficients of (x, s, z).
-    pub(crate) fn coefficients<T: Real>(self) -> [T; 3] {
-        [1.0, self.eta(), self.epsilon().sqrt()].map(T::from_f64)
+    pub(crate) fn coefficients(self) -> [f64; 3] {
+        [1.0, self.eta(), self.epsilon().sqrt()]
     }
 
     /// `Ok` if the step is positive and finite.
@@ -182,22 +184,12 @@ impl<T: Real> Langevins<T> {
 impl<T: Real> Transition<T> for Langevins<T> {
     fn advance(&mut self, draws: &Draws<'_, T>, x: &mut [T]) -> Result<(), Error> {
         let steps = self.stages.iter().map(|stage| stage.steps).sum::<usize>() + usize::from(self.denoise.is_some());
-        let mut done = 0;
-        for stage in &self.stages {
+        let numbers = self.stages.iter().flat_map(|stage| {
             let [a, b, c] = stage.step.coefficients();
-            let controls = [T::from_f64(stage.level), a, b, c];
-            for _ in 0..stage.steps {
-                self.step.replay(draws, (done, steps), &controls, x)?;
-                done += 1;
-            }
-        }
-        match self.denoise {
-            None => Ok(()),
-            Some((level, sigma)) => {
-                let controls = [level, 1.0, sigma * sigma, 0.0].map(T::from_f64);
-                self.step.replay(draws, (done, steps), &controls, x)
-            }
-        }
+            repeat_n([stage.level, a, b, c], stage.steps)
+        });
+        let last = self.denoise.map(|(level, sigma)| [level, 1.0, sigma * sigma, 0.0]);
+        self.step.run(draws, (0, steps), numbers.chain(last), x)
     }
 }
 
@@ -215,7 +207,7 @@ mod tests {
     #[test]
     fn the_two_conventions_are_one_step() {
         assert_eq!(LangevinStep::Epsilon(0.2).eta(), 0.1);
-        assert_eq!(LangevinStep::Epsilon(0.2).coefficients::<f64>(), LangevinStep::Eta(0.1).coefficients::<f64>());
+        assert_eq!(LangevinStep::Epsilon(0.2).coefficients(), LangevinStep::Eta(0.1).coefficients());
     }
 
     #[test]

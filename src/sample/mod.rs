@@ -26,7 +26,7 @@ pub use target::{LogDensity, LogDensityFn, Score, ScoreFn, ScoreOf};
 use crate::device::Device;
 use crate::error::{Error, check_length};
 use crate::graph::{Graph, Var};
-use crate::plan::{Batch, Feed, Plan, Request};
+use crate::plan::{Batch, Chains, Feed, Given, Plan, Request};
 use crate::progress::Watch;
 use crate::real::Real;
 use crate::rng::{Distribution, NoiseId, NoiseRows};
@@ -112,8 +112,7 @@ impl<T: Real, S: Transition<T>> Sampler<T> for FromNoise<S> {
 /// One step of a sampler as a plan: from the chains, numbers that change from step to step, and noise, to the chains.
 #[derive(Debug)]
 pub(crate) struct Step<T> {
-    plan: Plan<T>,
-    next: Vec<T>,
+    chains: Chains<T>,
 }
 
 impl<T: Real> Step<T> {
@@ -127,36 +126,26 @@ impl<T: Real> Step<T> {
         let (x, numbers) = (graph.input("x", dim)?, graph.input("controls", controls)?);
         let context = if context == 0 { Vec::new() } else { vec![graph.input("context", context)?] };
         let next = record(&mut graph, x, numbers, &context)?;
-        Ok(Self { plan: graph.compile(device, &Request::outputs(&[next]))?, next: Vec::new() })
+        Ok(Self { chains: Chains::new(graph.compile(device, &Request::outputs(&[next]))?) })
     }
 
-    /// Replays step `step` of `steps`, counted from 0, in place.
-    pub fn replay(
+    /// Replays a step for each of these rows of numbers, in place. The first is number `first`, counted from 0, of
+    /// `steps`.
+    pub fn run<const N: usize>(
         &mut self,
         draws: &Draws<'_, T>,
-        (step, steps): (usize, usize),
-        controls: &[T],
+        (first, steps): (usize, usize),
+        numbers: impl IntoIterator<Item = [f64; N]>,
         x: &mut [T],
     ) -> Result<(), Error> {
-        draws.watch.at(draws.rows, step, steps)?;
-        check_length("contexts (one, or none)", draws.context.len().min(1), draws.context.len())?;
-        self.next.resize(x.len(), T::ZERO);
-        let feeds = [Feed::Rows(x), Feed::Repeat(controls), draws.context.first().copied().unwrap_or(Feed::Rows(&[]))];
-        // Step 0 of the noise is the start's.
-        let batch = Batch::with_noise(draws.rows, draws.noise.at(draws.noise.step + 1 + step as u32));
-        self.plan.forward(draws.weights, batch, &feeds[..2 + draws.context.len()], &mut [&mut self.next])?;
-        x.copy_from_slice(&self.next);
-        check_chains(step, draws.rows, x)
-    }
-}
-
-/// `Ok` if all chains are finite after this step, counted from 0.
-pub(crate) fn check_chains<T: Real>(step: usize, rows: usize, x: &[T]) -> Result<(), Error> {
-    match x.iter().position(|x| !x.is_finite()) {
-        None => Ok(()),
-        Some(i) => {
-            let why = "the chain left the finite numbers; a smaller step, or a score without extreme values, may help";
-            Err(Error::Sampling { step: step + 1, chain: i / (x.len() / rows.max(1)).max(1), why: why.into() })
+        let given = Given { params: draws.weights, context: draws.context };
+        self.chains.begin(given, Batch::with_noise(draws.rows, draws.noise), x, first)?;
+        for (step, numbers) in (first..).zip(numbers) {
+            draws.watch.at(draws.rows, step, steps)?;
+            // Step 0 of the noise is the start's.
+            let noise = draws.noise.at(draws.noise.step + 1 + step as u32);
+            self.chains.step(given, noise, &numbers.map(T::from_f64))?;
         }
+        self.chains.end(x)
     }
 }

@@ -110,14 +110,15 @@ pub struct HeunFlow<T> {
 impl<T: Real> Transition<T> for HeunFlow<T> {
     fn advance(&mut self, draws: &Draws<'_, T>, x: &mut [T]) -> Result<(), Error> {
         let Heun { start, end, steps, rho } = self.settings;
-        for (i, pair) in time_grid(start, end, steps, rho).windows(2).enumerate() {
-            let (t, next, h) = (pair[0], pair[1], pair[1] - pair[0]);
-            if next == 0.0 {
-                self.euler.replay(draws, (i, steps), &[t, 1.0, h].map(T::from_f64), x)?;
-            } else {
-                self.heun.replay(draws, (i, steps), &[t, next, 1.0, h, 0.5 * h].map(T::from_f64), x)?;
-            }
-        }
-        Ok(())
+        let times = time_grid(start, end, steps, rho);
+        // At time 0 a score has no meaning: a step that ends there is one of Euler.
+        let trapezia = steps - times[1..].iter().filter(|&&t| t == 0.0).count();
+        let heun = times.windows(2).take(trapezia).map(|pair| {
+            let h = pair[1] - pair[0];
+            [pair[0], pair[1], 1.0, h, 0.5 * h]
+        });
+        self.heun.run(draws, (0, steps), heun, x)?;
+        let euler = times.windows(2).skip(trapezia).map(|pair| [pair[0], 1.0, pair[1] - pair[0]]);
+        self.euler.run(draws, (trapezia, steps), euler, x)
     }
 }

@@ -3,6 +3,8 @@
 //! The marginals of $dx = f(t)\, x\, dt + g(t)\, dw$ are retraced by
 //! $dx = \left[f x - g^2 s(x, t)\right] dt + g\, d\bar w$ with time running backwards (Anderson 1982; Song et al. 2021).
 
+use std::iter::{once, repeat_n};
+
 use crate::device::Device;
 use crate::error::Error;
 use crate::noise_schedule::NoiseSchedule;
@@ -111,21 +113,16 @@ impl<T: Real> Transition<T> for ReverseDiffusion<T> {
         let times = time_grid(schedule.t_max(), schedule.sampling_t_min(), steps, rho);
         let Corrector { steps: corrections, ratio } = corrector.unwrap_or(Corrector { steps: 0, ratio: 0.0 });
         let all = steps + (steps - 1) * corrections;
-        let mut done = 0;
-        for (i, pair) in times.windows(2).enumerate() {
+        let numbers = times.windows(2).enumerate().flat_map(|(i, pair)| {
             let last = i + 1 == steps;
             let [a, b, c] = self.settings.coefficients(pair[0], pair[0] - pair[1], last);
-            self.step.replay(draws, (done, all), &[pair[0], a, b, c].map(T::from_f64), x)?;
-            done += 1;
+            let eta = 2.0 * (ratio * schedule.sigma(pair[1])).powi(2);
+            let [d, e, f] = LangevinStep::Eta(eta).coefficients();
             // What the last step has denoised is not made noisy again.
-            for _ in 0..if last { 0 } else { corrections } {
-                let eta = 2.0 * (ratio * schedule.sigma(pair[1])).powi(2);
-                let [a, b, c] = LangevinStep::Eta(eta).coefficients();
-                self.step.replay(draws, (done, all), &[T::from_f64(pair[1]), a, b, c], x)?;
-                done += 1;
-            }
-        }
-        Ok(())
+            let corrected = repeat_n([pair[1], d, e, f], if last { 0 } else { corrections });
+            once([pair[0], a, b, c]).chain(corrected)
+        });
+        self.step.run(draws, (0, all), numbers, x)
     }
 }
 

@@ -20,7 +20,7 @@ macro_rules! kernels {
 }
 
 kernels! {
-    "affine", "arithmetic", "combine", "concat", "constant", "coupling", "diffusion", "elementwise", "fourier",
+    "affine", "arithmetic", "chains", "combine", "concat", "constant", "coupling", "diffusion", "elementwise", "fourier",
     "gaussian_kl", "gaussian_log_density", "gaussian_sample", "hmc", "linear", "lu_linear", "mixture_log_density",
     "mixture_sample", "nested", "noise_schedule", "normal_log_density", "optim", "plan", "reduce", "scale_shift",
     "select", "spline_coupling",
