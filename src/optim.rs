@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::device::Device;
 use crate::device::cpu::disjoint::Disjoint;
+use crate::device::cpu::pool::Pool;
 #[cfg(feature = "cuda")]
 use crate::device::cuda::{Argument, Cuda, Grid};
 use crate::error::Error;
@@ -183,7 +184,7 @@ impl Optimiser {
         if let Some(cuda) = device.as_cuda() {
             return self.step_on(cuda, store, factor);
         }
-        let norm = norm(&store.grads[range.clone()]);
+        let norm = norm(device.pool(), &store.grads[range.clone()]);
         if !norm.is_finite() {
             return Ok(norm);
         }
@@ -268,20 +269,30 @@ impl<T: Real> Step<T> {
 }
 
 /// Euclidean norm, summed in double precision in an order that does not depend on the threads.
-fn norm<T: Real>(g: &[T]) -> f64 {
-    let squares = g.chunks(8192).map(|chunk| {
-        let mut lanes = [0.0_f64; 8];
-        wide(
-            #[inline(always)]
-            || {
-                for g in chunk.chunks(8) {
-                    lanes.iter_mut().zip(g).for_each(|(sum, &g)| *sum += g.to_f64() * g.to_f64());
-                }
-            },
-        );
-        lanes.iter().sum::<f64>()
+fn norm<T: Real>(pool: &Pool, g: &[T]) -> f64 {
+    const PARTS: usize = 64;
+    let part = g.len().div_ceil(PARTS).max(8192);
+    let mut sums = [0.0; PARTS];
+    pool.run_over(&mut sums[..g.len().div_ceil(part)], |i, sum| {
+        *sum = squares(&g[i * part..g.len().min((i + 1) * part)]);
     });
-    squares.sum::<f64>().sqrt()
+    sums.iter().sum::<f64>().sqrt()
+}
+
+/// Sum of squares; enough partial sums that none waits for its last addition.
+fn squares<T: Real>(g: &[T]) -> f64 {
+    let mut partial = [0.0_f64; 64];
+    wide(
+        #[inline(always)]
+        || {
+            let (whole, rest) = g.as_chunks::<64>();
+            for g in whole {
+                partial.iter_mut().zip(g).for_each(|(sum, &g)| *sum += g.to_f64() * g.to_f64());
+            }
+            partial.iter_mut().zip(rest).for_each(|(sum, &g)| *sum += g.to_f64() * g.to_f64());
+        },
+    );
+    partial.iter().sum()
 }
 
 #[cfg(test)]
