@@ -50,6 +50,17 @@ pub trait Op<T: Real>: Debug + Send + Sync {
         0
     }
 
+    /// Elements that it makes of the parameters once a replay, for all tiles. `passes` says whose adjoints are asked for.
+    fn packed(&self, inputs: &[usize], passes: &[bool]) -> usize {
+        let _ = (inputs, passes);
+        0
+    }
+
+    /// Makes them, before the first tile.
+    fn pack(&self, params: &[T], inputs: &[usize], passes: &[bool], packed: &mut [T]) {
+        let _ = (params, inputs, passes, packed);
+    }
+
     /// Computes the outputs.
     fn forward(&self, tile: &mut Forward<'_, T>);
 
@@ -84,6 +95,8 @@ pub struct Forward<'a, T> {
     pub keep: bool,
     /// All parameters.
     pub params: &'a [T],
+    /// What [`Op::pack`] has made of them.
+    pub packed: &'a [T],
     /// Widths of the inputs.
     pub input_widths: &'a [usize],
     /// The inputs, `[rows x width]` each.
@@ -103,6 +116,8 @@ pub struct Backward<'a, T> {
     pub rows: usize,
     /// All parameters.
     pub params: &'a [T],
+    /// What [`Op::pack`] has made of them.
+    pub packed: &'a [T],
     /// Widths of the inputs.
     pub input_widths: &'a [usize],
     /// The inputs, if [`Op::reads`] asked for them (empty slices if not).

@@ -5,7 +5,7 @@
 //! Several inputs stand for their concatenation, which is never formed: $x W = \sum_k x_k W_k$ with $W_k$ the rows
 //! of $W$ that meet $x_k$. An input that needs no gradient (data, context) then costs none.
 
-use crate::device::cpu::gemm::{Mat, Start, gemm};
+use crate::device::cpu::gemm::{Mat, Packed, Start, gemm};
 #[cfg(feature = "cuda")]
 use crate::device::cuda::{Address, Argument, Grid};
 use crate::error::Error;
@@ -69,15 +69,30 @@ impl<T: Real> Op<T> for Linear {
         if self.activation == Activation::Identity { 0 } else { self.weight.cols() }
     }
 
+    /// The blocks of W, then the transposes of those that a backward needs.
+    fn packed(&self, inputs: &[usize], passes: &[bool]) -> usize {
+        let cols = self.weight.cols();
+        let transposed = inputs.iter().zip(passes).filter(|(_, passes)| **passes).map(|(&width, _)| Packed::<T>::len(cols, width));
+        inputs.iter().map(|&width| Packed::<T>::len(width, cols)).chain(transposed).sum()
+    }
+
+    fn pack(&self, params: &[T], inputs: &[usize], passes: &[bool], mut packed: &mut [T]) {
+        let (weight, cols) = (&params[self.weight.range()], self.weight.cols());
+        let starts = inputs.iter().scan(0, |end, width| Some(std::mem::replace(end, *end + width)));
+        let blocks = starts.zip(inputs).map(|(start, &width)| Mat::new(&weight[self.block(start, width)], width, cols));
+        let transposed = blocks.clone().zip(passes).filter(|(_, passes)| **passes).map(|(block, _)| block.t());
+        blocks.chain(transposed).for_each(|block| block.pack(&mut packed));
+    }
+
     fn forward(&self, tile: &mut Forward<'_, T>) {
-        let (weight, cols) = (&tile.params[self.weight.range()], self.weight.cols());
+        let cols = self.weight.cols();
+        let mut packed = tile.packed;
         let y = &mut *tile.outputs[0];
         let mut start = self.bias.map_or(Start::Zero, |b| Start::Bias(&tile.params[b.range()]));
-        let mut row = 0;
         for (&x, &width) in tile.inputs.iter().zip(tile.input_widths) {
-            let w = Mat::new(&weight[self.block(row, width)], width, cols);
+            let w = Packed::take(&mut packed, width, cols);
             gemm(Mat::new(x, tile.rows, width), w, start, y, cols, tile.scratch);
-            (row, start) = (row + width, Start::Add);
+            start = Start::Add;
         }
         let slope = if tile.keep { &mut *tile.saved } else { &mut [] };
         self.activation.apply(y, slope);
@@ -93,13 +108,13 @@ impl<T: Real> Op<T> for Linear {
         if let Some(db) = self.bias.map_or(Adjoint::Skip, |b| tile.gradient.of(b)).zeroed() {
             wide(#[inline(always)] || g.chunks_exact(cols).for_each(|g| db.iter_mut().zip(g).for_each(|(db, &g)| *db += g)));
         }
-        let weight = &tile.params[self.weight.range()];
+        let mut packed = &tile.packed[Op::<T>::packed(self, tile.input_widths, &[])..];
         let mut d_weight = tile.gradient.of(self.weight);
         let mut row = 0;
         for ((&x, &width), dx) in tile.inputs.iter().zip(tile.input_widths).zip(&mut *tile.input_adjoints) {
             let block = self.block(row, width);
             if let Some((start, dx)) = dx.product() {
-                let w_transposed = Mat::new(&weight[block.clone()], width, cols).t();
+                let w_transposed = Packed::take(&mut packed, cols, width);
                 gemm(Mat::new(g, rows, cols), w_transposed, start, dx, width, tile.scratch);
             }
             if let Some((start, dw)) = d_weight.product() {

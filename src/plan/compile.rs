@@ -49,6 +49,10 @@ pub(super) struct Replay<T> {
     pub saved: Buffer,
     /// What its backward reads, asked once: the lifetimes follow from it.
     pub reads: Reads,
+    /// For each input, whether its adjoint is asked for.
+    pub passes: Vec<bool>,
+    /// Its part of what is packed for all tiles.
+    pub packed: Range<usize>,
 }
 
 impl<T> Replay<T> {
@@ -59,6 +63,13 @@ impl<T> Replay<T> {
             Reads::Inputs => (&self.inputs, &[]),
             Reads::Outputs => (&[], &self.outputs),
         }
+    }
+}
+
+impl<T: Real> Replay<T> {
+    /// Fills its part of what is packed.
+    pub fn pack(&self, params: &[T], packed: &mut [T]) {
+        self.node.op.pack(params, &self.input_widths, &self.passes, packed);
     }
 }
 
@@ -94,6 +105,8 @@ pub(super) struct Program<T> {
     pub slots: Vec<Slot>,
     /// Workspace elements per row.
     pub width: usize,
+    /// Elements that are packed for all tiles.
+    pub packed: usize,
 }
 
 /// Compiles the part of the graph that the request needs.
@@ -173,6 +186,17 @@ fn untouched(trained: &Range<usize>, backward: &[Reverse]) -> Vec<Range<usize>> 
     ends.zip(starts).filter(|(end, start)| end < start).map(|(end, start)| end..start).collect()
 }
 
+/// Gives each op its part of what is packed; returns the length of the whole.
+fn packed<T: Real>(forward: &mut [Replay<T>], backward: &[Reverse]) -> usize {
+    for reverse in backward {
+        forward[reverse.of].passes = reverse.input_adjoints.iter().map(|&target| target != Target::Skip).collect();
+    }
+    forward.iter_mut().fold(0, |start, step| {
+        step.packed = start..start + step.node.op.packed(&step.input_widths, &step.passes);
+        step.packed.end
+    })
+}
+
 /// Walks forward, then backward, giving each value, adjoint and saved block a buffer and following how long it lives.
 ///
 /// Time 0 loads the inputs, 1 + k runs the k-th op, `end` stores the outputs and seeds their adjoints, after which
@@ -191,7 +215,7 @@ impl<T: Real> Compiler<'_, T> {
     fn run(mut self) -> Program<T> {
         let end = 1 + self.nodes.len();
         let (feeds, noise) = (self.feeds(), self.noise());
-        let forward = self.forward();
+        let mut forward = self.forward();
         let outputs = self.request.outputs.iter().map(|&v| self.value(v, end)).collect();
         let (mut seeds, mut backward) = (vec![Target::Skip; self.request.outputs.len()], Vec::new());
         if self.request.wants_gradients() {
@@ -201,6 +225,7 @@ impl<T: Real> Compiler<'_, T> {
         let last = 2 * end;
         let input_gradients = self.request.inputs.iter().map(|&v| self.input_gradient(v, last)).collect();
         let (slots, width) = place(&self.buffers);
+        let packed = packed(&mut forward, &backward);
         let params = self.nodes.iter().flat_map(|n| n.op.params()).map(|p| p.range().end);
         let trained = self.request.params.clone().unwrap_or(0..0);
         Program {
@@ -216,6 +241,7 @@ impl<T: Real> Compiler<'_, T> {
             input_gradients,
             slots,
             width,
+            packed,
         }
     }
 
@@ -289,6 +315,8 @@ impl<T: Real> Compiler<'_, T> {
                 outputs: node.outputs.iter().map(|&v| self.value(v, 1 + k)).collect(),
                 saved: self.create(node.op.saved(&input_widths), 1 + k),
                 reads: node.op.reads(),
+                passes: vec![false; node.inputs.len()],
+                packed: 0..0,
                 node: node.clone(),
                 input_widths,
             }

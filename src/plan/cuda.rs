@@ -41,7 +41,7 @@ impl<T: Real> Plan<T> {
         let params = store.params.on_device(&on_device.cuda)?.address();
         let gradient = store.grads.on_device_mut(&on_device.cuda)?.address().at(self.program.trained.start);
         let seed = Some(Seed::Mean);
-        let call = Call { params: &[], rows, feeds, noise, seed, outputs: &[], input_gradients: &[] };
+        let call = Call { params: &[], packed: &[], rows, feeds, noise, seed, outputs: &[], input_gradients: &[] };
         let sum = on_device.run(&self.program, &call, Some(State { params, gradient }))?;
         Ok(sum / rows as f64)
     }

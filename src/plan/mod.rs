@@ -18,6 +18,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::device::Device;
+use crate::device::cpu::aligned::Aligned;
 use crate::device::cpu::disjoint::Disjoint;
 use crate::device::cpu::pool::Pool;
 use crate::error::{Error, check_length};
@@ -139,6 +140,7 @@ enum Seed<'a, T> {
 /// One replay over a batch, as the tiles see it.
 struct Call<'a, T> {
     params: &'a [T],
+    packed: &'a [T],
     rows: usize,
     feeds: &'a [Feed<'a, T>],
     noise: Option<NoiseRows<'a>>,
@@ -164,6 +166,8 @@ pub struct Vjp<'a, T> {
 #[derive(Debug)]
 pub struct Plan<T> {
     program: Program<T>,
+    /// What ops make of the parameters before the first tile.
+    packed: Aligned<T>,
     lanes: Vec<Lane<T>>,
     tile_sums: Vec<f64>,
     pool: Arc<Pool>,
@@ -205,6 +209,7 @@ impl<T: Real> Graph<T> {
         let lanes = if program.trained.is_empty() { device.pool().threads() } else { GRADIENT_LANES };
         let lanes = (0..lanes).map(|_| Lane::new(&program)).collect();
         Ok(Plan {
+            packed: Aligned::zeros(program.packed),
             program,
             lanes,
             tile_sums: Vec::new(),
@@ -354,13 +359,15 @@ impl<T: Real> Plan<T> {
         let (output_count, gradient_count) = (outputs.len(), input_gradients.len());
         let (outputs, input_gradients) = (shared(outputs), shared(input_gradients));
         let (outputs, input_gradients) = (&outputs[..output_count], &input_gradients[..gradient_count]);
-        let call = Call { params, rows, feeds, noise, seed, outputs, input_gradients };
+        let mut call = Call { params, packed: &[], rows, feeds, noise, seed, outputs, input_gradients };
 
         #[cfg(feature = "cuda")]
         if let Some(on_device) = &mut self.on_device {
             self.tile_sums = vec![on_device.run(program, &call, None)?];
             return Ok(());
         }
+        pack(program, params, &mut self.packed, &self.pool);
+        call.packed = &self.packed;
         let (tile, tiles, lanes) = (tile_rows(program, rows), self.tiles(rows), self.lanes.len());
         self.tile_sums.resize(tiles, 0.0);
         let sums = Disjoint::new(&mut self.tile_sums);
@@ -407,6 +414,16 @@ impl<T: Real> Plan<T> {
         });
         Ok(())
     }
+}
+
+/// Lets each op make what its tiles share of the parameters.
+fn pack<T: Real>(program: &Program<T>, params: &[T], packed: &mut [T], pool: &Pool) {
+    let packed = Disjoint::new(packed);
+    pool.run(program.forward.len(), &|i| {
+        let step = &program.forward[i];
+        // SAFETY: the ops' parts are disjoint.
+        step.pack(params, unsafe { packed.range(step.packed.clone()) });
+    });
 }
 
 fn check_some_rows(rows: usize) -> Result<(), Error> {

@@ -42,6 +42,7 @@ impl<T: Real> Nested<T> {
             std::array::from_fn(|i| Feed::Rows(tile.inputs.get(i).copied().unwrap_or_default()));
         let call = Call {
             params: tile.params,
+            packed: tile.packed,
             rows: tile.rows,
             feeds: &feeds[..self.program.feeds.len()],
             noise: None,
@@ -99,6 +100,14 @@ impl<T: Real> Op<T> for Nested<T> {
     fn saved(&self, _: &[usize]) -> usize {
         let temporary = if self.product == Product::Trace { 2 * self.cols } else { 0 };
         self.program.width + temporary
+    }
+
+    fn packed(&self, _: &[usize], _: &[bool]) -> usize {
+        self.program.packed
+    }
+
+    fn pack(&self, params: &[T], _: &[usize], _: &[bool], packed: &mut [T]) {
+        self.program.forward.iter().for_each(|step| step.pack(params, &mut packed[step.packed.clone()]));
     }
 
     fn forward(&self, tile: &mut Forward<'_, T>) {

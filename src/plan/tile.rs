@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use crate::device::cpu::aligned::Aligned;
 use crate::device::cpu::disjoint::Disjoint;
 use crate::device::cpu::gemm::Scratch;
 use crate::op::{Adjoint, Backward, Forward, Gradient, MAX_ARITY};
@@ -14,8 +15,8 @@ use crate::real::Real;
 /// What one lane owns: a workspace for one tile, its share of the gradient, and scratch memory.
 #[derive(Debug)]
 pub(super) struct Lane<T> {
-    workspace: Vec<T>,
-    pub gradient: Vec<T>,
+    workspace: Aligned<T>,
+    pub gradient: Aligned<T>,
     scratch: Box<Scratch<T>>,
     /// Of each instruction, if they are measured.
     pub seconds: Vec<f64>,
@@ -26,7 +27,7 @@ impl<T: Real> Lane<T> {
     pub fn begin(&mut self, program: &Program<T>, tile: usize) {
         let elements = tile * program.width;
         if self.workspace.len() < elements {
-            self.workspace = vec![T::ZERO; elements];
+            self.workspace = Aligned::zeros(elements);
         }
         let start = program.trained.start;
         program.untouched.iter().for_each(|gap| self.gradient[gap.start - start..gap.end - start].fill(T::ZERO));
@@ -34,8 +35,8 @@ impl<T: Real> Lane<T> {
 
     pub fn new(program: &Program<T>) -> Self {
         Self {
-            workspace: Vec::new(),
-            gradient: vec![T::ZERO; program.trained.len()],
+            workspace: Aligned::zeros(0),
+            gradient: Aligned::zeros(program.trained.len()),
             scratch: Scratch::boxed(),
             seconds: Vec::new(),
         }
@@ -130,7 +131,7 @@ impl<'a, T: Real> Tile<'a, T> {
         let program = self.program;
         let keep = call.seed.is_some();
         for step in &program.forward {
-            self.forward(step, keep, call.params);
+            self.forward(step, keep, call);
             laps.lap();
         }
         let sum = self.store_outputs(call);
@@ -138,7 +139,7 @@ impl<'a, T: Real> Tile<'a, T> {
         if let Some(seed) = &call.seed {
             self.seed(seed, call.rows);
             for step in &program.backward {
-                self.backward(step, call.params);
+                self.backward(step, call);
                 laps.lap();
             }
             self.store_input_gradients(call);
@@ -157,7 +158,7 @@ impl<'a, T: Real> Tile<'a, T> {
         }
     }
 
-    fn forward(&mut self, step: &Replay<T>, keep: bool, params: &[T]) {
+    fn forward(&mut self, step: &Replay<T>, keep: bool, call: &Call<'_, T>) {
         // SAFETY: all buffers of one instruction are alive at its time, so `memory::place` has put them apart, and
         // an op has each value among its inputs and outputs once (`Graph::push`).
         let (inputs, mut outputs, saved) = unsafe {
@@ -170,7 +171,8 @@ impl<'a, T: Real> Tile<'a, T> {
         step.node.op.forward(&mut Forward {
             rows: self.rows.len(),
             keep,
-            params,
+            params: call.params,
+            packed: &call.packed[step.packed.clone()],
             input_widths: &step.input_widths,
             inputs: &inputs[..step.inputs.len()],
             outputs: &mut outputs[..step.outputs.len()],
@@ -179,7 +181,7 @@ impl<'a, T: Real> Tile<'a, T> {
         });
     }
 
-    fn backward(&mut self, step: &Reverse, params: &[T]) {
+    fn backward(&mut self, step: &Reverse, call: &Call<'_, T>) {
         step.unused.iter().for_each(|&buffer| self.memory.only(buffer).fill(T::ZERO));
         let replay = &self.program.forward[step.of];
         let (read_inputs, read_outputs) = replay.read();
@@ -195,7 +197,8 @@ impl<'a, T: Real> Tile<'a, T> {
         };
         replay.node.op.backward(&mut Backward {
             rows: self.rows.len(),
-            params,
+            params: call.params,
+            packed: &call.packed[replay.packed.clone()],
             input_widths: &replay.input_widths,
             inputs: &inputs[..replay.inputs.len()],
             outputs: &outputs[..replay.outputs.len()],

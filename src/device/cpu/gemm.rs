@@ -4,8 +4,9 @@
 //! $$Y = XW + b, \qquad \bar X = \bar Y W^\top, \qquad \bar W \mathrel{+}= X^\top \bar Y,$$
 //! with m tile rows (1 to a few hundred) and layer widths k and n (2 to a thousand). The shape of
 //! the algorithm is that of Goto and van de Geijn (*Anatomy of High-Performance Matrix
-//! Multiplication*, ACM TOMS 34, 2008), less what small matrices do not need: B is packed one
-//! panel of columns at a time, A is read where it lies, and nothing is allocated.
+//! Multiplication*, ACM TOMS 34, 2008), less what small matrices do not need: B is packed in
+//! panels of columns, beforehand ([`Packed`]: the weights, which all tiles share) or one panel at
+//! a time, A is read where it lies, and nothing is allocated.
 //!
 //! Element (i, j) is one chain of fused multiply-adds over p = 0, 1, .., k-1, begun at its
 //! starting value. Neither m nor n nor the place in a tile changes that order, so a row's result
@@ -86,8 +87,8 @@ pub enum Start<'a, T> {
 #[derive(Debug)]
 #[repr(align(64))] // no vector of a panel straddles two cache lines
 pub struct Scratch<T> {
-    /// One starting row, then the rows of B, each cut to the panel's width.
-    panel: [T; NR * (1 + DEPTH)],
+    /// Rows of B, each cut to the panel's width.
+    panel: [T; NR * DEPTH],
     /// A tile at the ragged edge of C.
     edge: [T; NR * MR],
 }
@@ -95,7 +96,64 @@ pub struct Scratch<T> {
 impl<T: Real> Scratch<T> {
     /// About 35 KiB in `f32`.
     pub fn boxed() -> Box<Self> {
-        Box::new(Self { panel: [T::ZERO; NR * (1 + DEPTH)], edge: [T::ZERO; NR * MR] })
+        Box::new(Self { panel: [T::ZERO; NR * DEPTH], edge: [T::ZERO; NR * MR] })
+    }
+}
+
+/// The right factor of a product, in panels of W columns.
+pub trait Right<T>: Copy {
+    /// Rows and columns.
+    fn size(&self) -> (usize, usize);
+
+    /// Rows p, p + 1, .. of W columns from j on, as many as there is `room` for. What lies beyond the last column is
+    /// arbitrary: it only reaches columns of a tile that are not copied to C.
+    fn panel<'p, const W: usize>(&'p self, p: usize, j: usize, room: &'p mut [[T; W]]) -> &'p [[T; W]];
+}
+
+impl<T: Real> Right<T> for Mat<'_, T> {
+    fn size(&self) -> (usize, usize) {
+        (self.rows, self.cols)
+    }
+
+    fn panel<'p, const W: usize>(&'p self, p: usize, j: usize, room: &'p mut [[T; W]]) -> &'p [[T; W]] {
+        let block = self.block(p, j, room.len(), W.min(self.cols - j));
+        math::wide(
+            #[inline(always)]
+            || pack(block, room),
+        );
+        room
+    }
+}
+
+/// A matrix that has been packed: all rows of the first panel, then of the next.
+#[derive(Debug, Clone, Copy)]
+pub struct Packed<'a, T> {
+    data: &'a [T],
+    rows: usize,
+    cols: usize,
+}
+
+impl<'a, T: Real> Packed<'a, T> {
+    /// Elements that `rows x cols` take.
+    pub fn len(rows: usize, cols: usize) -> usize {
+        rows * cols.next_multiple_of(NR)
+    }
+
+    /// The next of several packed matrices. Panics if it is not there.
+    pub fn take(packed: &mut &'a [T], rows: usize, cols: usize) -> Self {
+        let (data, rest) = packed.split_at(Self::len(rows, cols));
+        *packed = rest;
+        Self { data, rows, cols }
+    }
+}
+
+impl<T: Real> Right<T> for Packed<'_, T> {
+    fn size(&self) -> (usize, usize) {
+        (self.rows, self.cols)
+    }
+
+    fn panel<'p, const W: usize>(&'p self, p: usize, j: usize, room: &'p mut [[T; W]]) -> &'p [[T; W]] {
+        &self.data[self.rows * j + p * W..].as_chunks().0[..room.len()]
     }
 }
 
@@ -103,86 +161,112 @@ impl<T: Real> Scratch<T> {
 ///
 /// Allocates nothing. Panics if the shapes do not fit together: it is called by a compiled plan,
 /// which has checked them.
-pub fn gemm<T: Real>(a: Mat<T>, b: Mat<T>, start: Start<T>, c: &mut [T], stride: usize, scratch: &mut Scratch<T>) {
-    let (m, k, n) = (a.rows, a.cols, b.cols);
-    assert!(b.rows == k, "{m} x {k} times {} x {n}", b.rows);
+pub fn gemm<T: Real, B: Right<T>>(
+    a: Mat<T>,
+    b: B,
+    start: Start<T>,
+    c: &mut [T],
+    stride: usize,
+    scratch: &mut Scratch<T>,
+) {
+    let (m, k, (rows, n)) = (a.rows, a.cols, b.size());
+    assert!(rows == k, "{m} x {k} times {rows} x {n}");
     assert!(n <= stride && holds(c.len(), m, n, stride), "C does not hold {m} x {n}");
     if m == 0 || n == 0 {
         return;
     }
     // With k = 0 the one empty block still writes the start.
     for p in (0..k.max(1)).step_by(DEPTH) {
-        let depth = DEPTH.min(k - p);
+        let a = a.block(0, p, m, DEPTH.min(k - p));
+        let start = if p == 0 { start } else { Start::Add };
         let mut j = 0;
         while j < n {
-            let (w, columns) = shape::<T>(n - j);
-            let w = w.min(n - j);
-            let start = match start {
-                Start::Bias(bias) if p == 0 => Start::Bias(&bias[j..j + w]),
-                Start::Zero if p == 0 => Start::Zero,
-                _ => Start::Add,
-            };
-            let (a, b) = (a.block(0, p, m, depth), b.block(p, j, depth, w));
-            columns(a, b, start, &mut c[j..], stride, scratch);
-            j += w;
+            let Shape { width, columns, .. } = shape::<T, B>(n - j);
+            columns(a, &b, (p, j), start, &mut c[j..], stride, scratch);
+            j += width;
         }
     }
 }
 
-/// The product with one panel of B.
-type Columns<T> = fn(Mat<T>, Mat<T>, Start<T>, &mut [T], usize, &mut Scratch<T>);
+/// How panels of one width are packed and multiplied.
+struct Shape<T, B> {
+    width: usize,
+    pack: fn(Mat<T>, usize, &mut [T]),
+    columns: Columns<T, B>,
+}
 
-/// The width of the next panel if `n` columns are left, and the product with it: as wide as two vectors of this
-/// machine, but no wider than `n` needs in vectors of some size.
+/// The product with rows p.. of the panel of B that begins at column j.
+type Columns<T, B> = fn(Mat<T>, &B, (usize, usize), Start<T>, &mut [T], usize, &mut Scratch<T>);
+
+/// The next panel if `n` columns are left: as wide as two vectors of this machine, but no wider than `n` needs in
+/// vectors of some size.
 ///
 /// Some eight fused multiply-adds are under way at once, so eight rows hide their latency, with two vectors a row also
 /// that of the loads; 16 registers of 256 bits have room for the sums of six such rows beside the operands.
-fn shape<T: Real>(n: usize) -> (usize, Columns<T>) {
+fn shape<T: Real, B: Right<T>>(n: usize) -> Shape<T, B> {
+    fn of<T: Real, B: Right<T>, const R: usize, const W: usize>() -> Shape<T, B> {
+        Shape { width: W, pack: pack_panel::<T, W>, columns: columns::<T, B, R, W> }
+    }
     let (vector, smallest) = (math::vector_bytes().max(32), 16 / size_of::<T>());
     let w = n.div_ceil(smallest).next_power_of_two() * smallest;
-    let w = w.min(2 * vector / size_of::<T>());
-    let columns = match w {
-        2 => columns::<T, 8, 2>,
-        4 => columns::<T, 8, 4>,
-        _ if w * size_of::<T>() == 64 && vector == 32 => [columns::<T, 6, 8>, columns::<T, 6, 16>][w / 16],
-        8 => columns::<T, 8, 8>,
-        16 => columns::<T, 8, 16>,
-        _ => columns::<T, 8, 32>,
-    };
-    (w, columns)
+    match w.min(2 * vector / size_of::<T>()) {
+        2 => of::<T, B, 8, 2>(),
+        4 => of::<T, B, 8, 4>(),
+        8 if size_of::<T>() == 8 && vector == 32 => of::<T, B, 6, 8>(),
+        16 if size_of::<T>() == 4 && vector == 32 => of::<T, B, 6, 16>(),
+        8 => of::<T, B, 8, 8>(),
+        16 => of::<T, B, 8, 16>(),
+        _ => of::<T, B, 8, 32>(),
+    }
 }
 
 /// The product with one panel of at most W columns of B, R rows of C at a time.
-fn columns<T: Real, const R: usize, const W: usize>(
+fn columns<T: Real, B: Right<T>, const R: usize, const W: usize>(
     a: Mat<T>,
-    b: Mat<T>,
+    b: &B,
+    (p, j): (usize, usize),
     start: Start<T>,
     c: &mut [T],
     stride: usize,
     scratch: &mut Scratch<T>,
 ) {
     let Scratch { panel, edge } = scratch;
-    let panel = &mut panel.as_chunks_mut::<W>().0[..=b.rows];
-    panel[0] = if let Start::Bias(bias) = start { padded(bias) } else { [T::ZERO; W] };
-    math::wide(
-        #[inline(always)]
-        || pack(b, &mut panel[1..]),
-    );
-    let add = matches!(start, Start::Add);
+    let panel = b.panel(p, j, &mut panel.as_chunks_mut::<W>().0[..a.cols]);
+    let cols = W.min(b.size().1 - j);
+    let first = if let Start::Bias(bias) = start { padded(&bias[j..j + cols]) } else { [T::ZERO; W] };
+    let first = if matches!(start, Start::Add) { None } else { Some(&first) };
     for i in (0..a.rows).step_by(R) {
         let c = &mut c[i * stride..];
-        let (rows, cols) = (R.min(a.rows - i), b.cols);
+        let rows = R.min(a.rows - i);
         if rows == R && cols == W {
-            tile::<T, R, W>(a, i, panel, add, c, stride);
+            tile::<T, R, W>(a, i, panel, first, c, stride);
         } else {
             // A ragged tile is computed whole beside C; only its part in C is copied.
-            if add {
+            if first.is_none() {
                 copy(rows, cols, c, stride, edge, NR);
             }
-            tile::<T, R, W>(a, i, panel, add, edge, NR);
+            tile::<T, R, W>(a, i, panel, first, edge, NR);
             copy(rows, cols, edge, NR, c, stride);
         }
     }
+}
+
+impl<T: Real> Mat<'_, T> {
+    /// Packs the matrix into the first [`Packed::len`] elements, and leaves the others.
+    pub fn pack(self, to: &mut &mut [T]) {
+        let (all, rest) = std::mem::take(to).split_at_mut(Packed::<T>::len(self.rows, self.cols));
+        *to = rest;
+        let mut j = 0;
+        while j < self.cols {
+            let Shape { width, pack, .. } = shape::<T, Self>(self.cols - j);
+            pack(self, j, &mut all[self.rows * j..][..self.rows * width]);
+            j += width;
+        }
+    }
+}
+
+fn pack_panel<T: Real, const W: usize>(b: Mat<T>, j: usize, to: &mut [T]) {
+    b.panel::<W>(0, j, to.as_chunks_mut().0);
 }
 
 /// The rows of B, each as W contiguous elements. Those beyond B's last column are arbitrary:
@@ -231,7 +315,7 @@ fn copy<T: Copy>(rows: usize, cols: usize, from: &[T], step: usize, to: &mut [T]
     }
 }
 
-/// Rows i to i + R of the product with a panel.
+/// Rows i to i + R of the product with a panel; each sum starts from its column's `start`, or from C.
 ///
 /// Never inlined: in a function of its own, its arrays coming from memory and going back to it,
 /// every sum of the kernel becomes a lane of a vector register; among its neighbours, few do.
@@ -240,13 +324,13 @@ fn tile<T: Real, const R: usize, const W: usize>(
     a: Mat<T>,
     i: usize,
     panel: &[[T; W]],
-    add: bool,
+    start: Option<&[T; W]>,
     c: &mut [T],
     stride: usize,
 ) {
     math::wide(
         #[inline(always)]
-        move || kernel::<T, R, W>(a, i, panel, add, c, stride),
+        move || kernel::<T, R, W>(a, i, panel, start, c, stride),
     );
 }
 
@@ -255,16 +339,15 @@ fn kernel<T: Real, const R: usize, const W: usize>(
     a: Mat<T>,
     i: usize,
     panel: &[[T; W]],
-    add: bool,
+    start: Option<&[T; W]>,
     c: &mut [T],
     stride: usize,
 ) {
-    let (start, panel) = panel.split_first().expect("a panel begins with its start");
     assert!(i < a.rows && panel.len() == a.cols);
     // Beyond its end the last row of A is repeated; that part of the tile is not copied to C.
     let row: [usize; R] = array::from_fn(|r| (i + r).min(a.rows - 1) * a.row_stride);
-    let mut sum = [*start; R];
-    if add {
+    let mut sum = [start.copied().unwrap_or([T::ZERO; W]); R];
+    if start.is_none() {
         for (r, sum) in sum.iter_mut().enumerate() {
             sum.copy_from_slice(&c[r * stride..][..W]);
         }
@@ -336,6 +419,11 @@ mod tests {
                 gemm(a, b, start, &mut found, n + 2, &mut scratch);
                 naive(a, b, start, &mut expected, n + 2);
                 assert_same(&found, &expected, &format!("{m} x {k} x {n}, {ta} {tb} {start:?}"));
+                let mut packed = vec![T::ZERO; Packed::<T>::len(k, n)];
+                b.pack(&mut &mut packed[..]);
+                found.copy_from_slice(&c);
+                gemm(a, Packed::take(&mut &packed[..], k, n), start, &mut found, n + 2, &mut scratch);
+                assert_same(&found, &expected, &format!("{m} x {k} x {n} packed, {ta} {tb} {start:?}"));
             }
         }
     }
