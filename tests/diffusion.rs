@@ -118,14 +118,15 @@ fn settings_that_cannot_be_are_errors() {
 #[test]
 fn the_losses_of_vae_and_gan_have_the_gradients_that_differences_have() {
     let mut layout = Layout::new();
-    let vae = Vae { latent: 2, hidden: vec![5], ..Vae::default() };
+    let vae = Vae { latent: 2, hidden: vec![5], samples: 3, ..Vae::default() };
     let model = vae.build(&mut layout.scope("vae"), 3, 1).unwrap();
     let weights = store(layout);
     let mut graph = Graph::new();
     let (theta, context) = (graph.input("theta", 3).unwrap(), graph.input("x", 1).unwrap());
     let warm = graph.input("warm", 1).unwrap();
-    let loss = model.negative_elbo(&mut graph, theta, &[context], warm).unwrap();
-    let error = graph_gradient_error(&graph, &weights, &[loss], 7, 1).unwrap();
+    let elbo = model.negative_elbo(&mut graph, theta, &[context], warm).unwrap();
+    let bound = model.negative_bound(&mut graph, theta, &[context], warm).unwrap();
+    let error = graph_gradient_error(&graph, &weights, &[elbo, bound], 7, 1).unwrap();
     assert!(error < 1e-6, "vae: {error:e}");
 
     let mut layout = Layout::new();

@@ -41,7 +41,7 @@ fn a_linear_autoencoder_is_probabilistic_principal_component_analysis() {
         noise.columns_mut().into_iter().zip(sigma).for_each(|(mut column, sigma)| column *= sigma);
         normal(rows, 2, seed).dot(&w) + noise
     };
-    let family = Vae { latent: 2, hidden: vec![], decoder: DecoderNoise::Learned, ..Vae::default() };
+    let family = Vae { latent: 2, hidden: vec![], decoder: DecoderNoise::Learned, samples: 1, ..Vae::default() };
     let learned = learned(family, &table(6000, 1), 1e-2, 150);
 
     let covariance = w.t().dot(&w) + Array2::from_diag(&array![0.25, 0.16, 0.36, 0.25]);

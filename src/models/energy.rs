@@ -10,7 +10,7 @@ use crate::device::Device;
 use crate::error::Error;
 use crate::graph::{Graph, Var};
 use crate::models::{AnyFamily, Family, Generative, OnEpoch, Problem, Trained, check_widths, context_input};
-use crate::nn::Mlp;
+use crate::nn::WavedMlp;
 use crate::ops::elementwise::Activation;
 use crate::optim::Optimiser;
 use crate::plan::{Feed, Plan, Request};
@@ -33,6 +33,9 @@ pub struct EnergyBased {
     pub hidden: Vec<usize>,
     /// Their activation.
     pub activation: Activation,
+    /// Octaves of sines and cosines of each column of θ that the network sees beside it, for fine structure.
+    #[cfg_attr(feature = "weights", serde(default))]
+    pub waves: u8,
     /// Trajectories of each chain before a step of the optimiser.
     pub trajectories: usize,
     /// Their leapfrog steps; with 1 a trajectory is a step of Metropolis-adjusted Langevin dynamics.
@@ -43,7 +46,14 @@ pub struct EnergyBased {
 
 impl Default for EnergyBased {
     fn default() -> Self {
-        Self { hidden: vec![128, 128], activation: Activation::Silu, trajectories: 3, leapfrog: 5, hmc: Hmc::default() }
+        Self {
+            hidden: vec![128, 128],
+            activation: Activation::Silu,
+            waves: 3,
+            trajectories: 3,
+            leapfrog: 5,
+            hmc: Hmc::default(),
+        }
     }
 }
 
@@ -57,7 +67,7 @@ impl EnergyBased {
         if let Some((name, value, _)) = rules.iter().find(|(.., holds)| !holds) {
             return Err(Error::parameter(*name, format!("{value} is out of range")));
         }
-        let network = Mlp::starting_at_zero(scope, dim + context, &self.hidden, 1, self.activation)?;
+        let network = WavedMlp::new(scope, (dim, context, 1), &self.hidden, self.waves, self.activation)?;
         Ok(EnergyModel { dim, context, network, hmc: self.hmc })
     }
 }
@@ -67,7 +77,7 @@ impl EnergyBased {
 pub struct EnergyModel {
     dim: usize,
     context: usize,
-    network: Mlp,
+    network: WavedMlp,
     hmc: Hmc,
 }
 
@@ -75,8 +85,7 @@ impl EnergyModel {
     /// Records f(θ, x), `[rows x 1]`.
     fn tilt<T: Real>(&self, graph: &mut Graph<T>, theta: Var, context: &[Var]) -> Result<Var, Error> {
         check_widths("energy", graph, (theta, self.dim), (context, self.context))?;
-        let inputs: Vec<Var> = [theta].iter().chain(context).copied().collect();
-        self.network.forward(graph, &inputs)
+        self.network.forward(graph, theta, context)
     }
 
     /// Records f(chain) - f(data), `[rows x 1]`, whose gradient is that of the negative mean log-likelihood where the

@@ -8,7 +8,7 @@ use crate::graph::{Graph, Var};
 use crate::models::{Density, Evaluator, Family, Generative, OnEpoch, Problem, Trained, context_input};
 use crate::plan::{Feed, Plan, Request};
 use crate::real::Real;
-use crate::sample::Sampler;
+use crate::sample::{Draws, Sampler};
 use crate::store::{Layout, Scope};
 
 /// A conditional density q(θ | x) on R^d that records itself.
@@ -110,9 +110,11 @@ impl<T: Real> Density<T> for Explicit<T> {
 
 /// A plan whose one output is the log-density of its first input.
 impl<T: Real> Evaluator<T> for Plan<T> {
-    fn log_prob(&mut self, weights: &[T], theta: &[T], context: &[Feed<'_, T>], log_q: &mut [T]) -> Result<(), Error> {
+    fn log_prob(&mut self, request: &Draws<'_, T>, theta: &[T], log_q: &mut [T]) -> Result<(), Error> {
+        let Draws { weights, rows, context, watch, .. } = *request;
+        watch.at(rows, 0, 1)?;
         check_length("contexts (one, or none)", context.len().min(1), context.len())?;
         let feeds = [Feed::Rows(theta), context.first().copied().unwrap_or(Feed::Rows(&[]))];
-        self.forward(weights, log_q.len(), &feeds[..1 + context.len()], &mut [log_q])
+        self.forward(weights, rows, &feeds[..1 + context.len()], &mut [log_q])
     }
 }

@@ -1,9 +1,9 @@
 //! Generative adversarial networks (Goodfellow et al. 2014), conditioned on x: draws without a density.
 //!
 //! The discriminator D, a logit, minimises the cross-entropy $\ln(1 + e^{-D(\theta)}) + \ln(1 + e^{D(G)})$ of data and
-//! fakes; the generator G the non-saturating $\ln(1 + e^{-D(G)})$. Both see data through Gaussian noise that fades over
-//! the training, without which two thin densities would not overlap and D would teach nothing (Sønderby et al. 2017;
-//! Arjovsky & Bottou 2017).
+//! fakes; the generator G the non-saturating $\ln(1 + e^{-D(G)})$. Alone, they circle around each other. A penalty on the
+//! slopes of D makes them converge (Mescheder, Geiger & Nowozin 2018), and so does Gaussian noise on what D sees, which
+//! fades over the training (Sønderby et al. 2017; Arjovsky & Bottou 2017).
 
 use std::ops::Range;
 
@@ -11,14 +11,14 @@ use crate::device::Device;
 use crate::error::Error;
 use crate::graph::{Graph, Var};
 use crate::models::{AnyFamily, Family, Generative, OnEpoch, Problem, Trained, context_input};
-use crate::nn::Mlp;
+use crate::nn::{Mlp, WavedMlp};
 use crate::ops::elementwise::Activation;
 use crate::optim::{Adam, Optimiser};
 use crate::plan::{Batch, Feed, Plan, Request};
 use crate::real::Real;
 use crate::rng::{NoiseRows, mix};
 use crate::sample::Sampler;
-use crate::store::{Layout, Scope, Store, Weights};
+use crate::store::{Layout, Store, Weights};
 use crate::train::{Learner, Losses, Rules, State, run, shuffled};
 
 /// Settings of a generative adversarial network.
@@ -30,7 +30,7 @@ use crate::train::{Learner, Losses, Rules, State, run, shuffled};
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "weights", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub struct Gan {
-    /// Width of the generator's noise.
+    /// Width of the generator's noise; not less than θ has, or the draws lie on a sheet.
     pub latent: usize,
     /// Widths of the hidden layers of both networks.
     pub hidden: Vec<usize>,
@@ -44,19 +44,29 @@ pub struct Gan {
     pub discriminator_steps: usize,
     /// Standard deviation of the noise on the discriminator's input at the start; it falls linearly to a tenth.
     pub instance_noise: f64,
+    /// Octaves of sines and cosines of each column of θ that the discriminator sees beside it, as a
+    /// [`ScoreNetwork`](crate::models::ScoreNetwork) does.
+    #[cfg_attr(feature = "weights", serde(default))]
+    pub waves: u8,
+    /// Weight γ of the penalty γ/2 |∇D|² at data and fakes, which lets the game converge (Mescheder, Geiger & Nowozin
+    /// 2018).
+    #[cfg_attr(feature = "weights", serde(default))]
+    pub penalty: f64,
 }
 
 impl Default for Gan {
     fn default() -> Self {
-        let adam = Adam { betas: (0.5, 0.999), ..Adam::new(1e-3) };
+        let adam = Adam { betas: (0.0, 0.99), ..Adam::new(1e-3) };
         Self {
-            latent: 4,
+            latent: 8,
             hidden: vec![128, 128],
             activation: Activation::Silu,
             generator: adam.clone(),
             discriminator: Adam { learning_rate: 2e-3, ..adam },
             discriminator_steps: 1,
-            instance_noise: 0.3,
+            instance_noise: 0.1,
+            waves: 3,
+            penalty: 0.1,
         }
     }
 }
@@ -73,16 +83,16 @@ impl Gan {
                 return Err(Error::parameter(name, "0 must be at least 1"));
             }
         }
-        if !(self.instance_noise >= 0.0 && self.instance_noise.is_finite()) {
-            let why = format!("{} must be finite and not negative", self.instance_noise);
-            return Err(Error::parameter("instance_noise", why));
+        for (name, value) in [("instance_noise", self.instance_noise), ("penalty", self.penalty)] {
+            if !(value >= 0.0 && value.is_finite()) {
+                return Err(Error::parameter(name, format!("{value} must be finite and not negative")));
+            }
         }
-        let network = |mut scope: Scope<'_>, inputs: usize, outputs: usize| {
-            Mlp::new(&mut scope, inputs.saturating_add(context), &self.hidden, outputs, self.activation)
-        };
-        let generator = network(layout.scope("generator"), self.latent, dim)?;
-        let discriminator = network(layout.scope("discriminator"), dim, 1)?;
-        Ok(GanModel { dim, context, latent: self.latent, generator, discriminator })
+        let (hidden, f, scope) = (&self.hidden, self.activation, &mut layout.scope("generator"));
+        let generator = Mlp::new(scope, self.latent.saturating_add(context), hidden, dim, f)?;
+        let scope = &mut layout.scope("discriminator");
+        let discriminator = WavedMlp::new(scope, (dim, context, 1), hidden, self.waves, f)?;
+        Ok(GanModel { dim, context, latent: self.latent, penalty: self.penalty, generator, discriminator })
     }
 }
 
@@ -92,8 +102,9 @@ pub struct GanModel {
     dim: usize,
     context: usize,
     latent: usize,
+    penalty: f64,
     generator: Mlp,
-    discriminator: Mlp,
+    discriminator: WavedMlp,
 }
 
 impl GanModel {
@@ -107,25 +118,26 @@ impl GanModel {
         self.generator.forward(graph, &inputs)
     }
 
-    /// Records ln(1 + exp(±D)) of θ with noise of standard deviation `blur`, `[rows x 1]`: the cost of calling it real
-    /// (sign -1) or fake (sign 1).
-    fn cost<T: Real>(
-        &self,
-        graph: &mut Graph<T>,
-        theta: Var,
-        (context, blur): (&[Var], Var),
-        sign: f64,
-    ) -> Result<Var, Error> {
+    /// Records θ with noise of standard deviation `blur`, `[rows x 1]`.
+    fn blurred<T: Real>(&self, graph: &mut Graph<T>, theta: Var, blur: Var) -> Result<Var, Error> {
         let noise = graph.normal(self.dim)?;
         let scaled = graph.mul(noise, blur)?;
-        let blurred = graph.add(theta, scaled)?;
-        let inputs: Vec<Var> = [blurred].iter().chain(context).copied().collect();
-        let logit = self.discriminator.forward(graph, &inputs)?;
-        let signed = graph.scale(logit, sign)?;
-        graph.map(Activation::Softplus, signed)
+        graph.add(theta, scaled)
     }
 
-    /// Records the discriminator's loss on data θ, `[rows x 1]`.
+    /// Records γ/2 (D(θ + hε) - D(θ))² / h², whose mean over ε is γ/2 |∇D|² where D is straight over h: a penalty on
+    /// slopes without a second derivative (Lin et al. 2025).
+    fn slope<T: Real>(&self, graph: &mut Graph<T>, theta: Var, logit: Var, context: &[Var]) -> Result<Var, Error> {
+        const H: f64 = 0.02;
+        let h = graph.constant(H, 1)?;
+        let beside = self.blurred(graph, theta, h)?;
+        let there = self.discriminator.forward(graph, beside, context)?;
+        let difference = graph.sub(there, logit)?;
+        let square = graph.map(Activation::Square, difference)?;
+        graph.scale(square, 0.5 * self.penalty / (H * H))
+    }
+
+    /// Records the discriminator's loss on data θ, `[rows x 1]`, with the penalty on its slopes at data and fakes.
     ///
     /// # Errors
     /// [`Error::Shape`] if a width is wrong.
@@ -137,8 +149,17 @@ impl GanModel {
         blur: Var,
     ) -> Result<Var, Error> {
         let fake = self.generate(graph, context)?;
-        let real = self.cost(graph, theta, (context, blur), -1.0)?;
-        let fake = self.cost(graph, fake, (context, blur), 1.0)?;
+        let mut part = |theta: Var, sign: f64| {
+            let seen = self.blurred(graph, theta, blur)?;
+            let logit = self.discriminator.forward(graph, seen, context)?;
+            let cost = entropy(graph, logit, sign)?;
+            if self.penalty == 0.0 {
+                return Ok(cost);
+            }
+            let slope = self.slope(graph, seen, logit, context)?;
+            graph.add(cost, slope)
+        };
+        let (real, fake) = (part(theta, -1.0)?, part(fake, 1.0)?);
         graph.add(real, fake)
     }
 
@@ -148,8 +169,16 @@ impl GanModel {
     /// [`Error::Shape`] if a width is wrong.
     pub fn generator_loss<T: Real>(&self, graph: &mut Graph<T>, context: &[Var], blur: Var) -> Result<Var, Error> {
         let fake = self.generate(graph, context)?;
-        self.cost(graph, fake, (context, blur), -1.0)
+        let seen = self.blurred(graph, fake, blur)?;
+        let logit = self.discriminator.forward(graph, seen, context)?;
+        entropy(graph, logit, -1.0)
     }
+}
+
+/// Records ln(1 + exp(±D)): the cost of a logit D for fakes (sign 1) or for data (sign -1).
+fn entropy<T: Real>(graph: &mut Graph<T>, logit: Var, sign: f64) -> Result<Var, Error> {
+    let signed = graph.scale(logit, sign)?;
+    graph.map(Activation::Softplus, signed)
 }
 
 impl<T: Real> Generative<T> for GanModel {

@@ -21,18 +21,19 @@ mod explicit;
 mod flow;
 mod gan;
 mod mdn;
+mod ncsn;
+mod score_network;
 mod vae;
 
 pub use any::{AnyFamily, AnyModel};
-pub use diffusion::{
-    Diffusion, DiffusionModel, DiffusionSampling, Ncsn, NcsnModel, Parameterisation, ScoreModel, ScoreNetwork, Times,
-    Weighting,
-};
+pub use diffusion::{Diffusion, DiffusionModel, DiffusionSampling};
 pub use energy::{EnergyBased, EnergyModel};
 pub use explicit::{Explicit, ExplicitDensity, ExplicitFamily, explicit_model, maximum_likelihood};
 pub use flow::{CouplingFlow, Mixing, RealNvp, SplineFlow, Split};
 pub use gan::{Gan, GanModel};
 pub use mdn::{Mdn, MixtureNetwork};
+pub use ncsn::{Ncsn, NcsnModel};
+pub use score_network::{Parameterisation, ScoreModel, ScoreNetwork, Times, Weighting};
 pub use vae::{DecoderNoise, Vae, VaeModel};
 
 use std::fmt::Debug;
@@ -40,9 +41,9 @@ use std::fmt::Debug;
 use crate::device::Device;
 use crate::error::Error;
 use crate::graph::{Graph, Var};
-use crate::plan::{Feed, Request};
+use crate::plan::Request;
 use crate::real::Real;
-use crate::sample::Sampler;
+use crate::sample::{Draws, Sampler};
 use crate::store::{Layout, Store};
 pub use crate::train::OnEpoch;
 use crate::train::{Checkpoints, History, Minimiser, Source, Training, TrainingSet};
@@ -73,12 +74,13 @@ pub trait Density<T: Real>: Generative<T> {
 
 /// A compiled density.
 pub trait Evaluator<T: Real> {
-    /// ln q(θ | x) in nats for each row of `theta`, `[rows x dim]`, given a feed of the context (none if the model is
-    /// unconditional).
+    /// ln q(θ | x) in nats for each row of `theta`, `[rows x dim]`; the request has a feed of the context (none if the model
+    /// is unconditional), and noise for densities that are estimated.
     ///
     /// # Errors
-    /// [`Error::Length`] or [`Error::Shape`] if anything does not fit, [`Error::Sampling`] if an integration fails.
-    fn log_prob(&mut self, weights: &[T], theta: &[T], context: &[Feed<'_, T>], log_q: &mut [T]) -> Result<(), Error>;
+    /// [`Error::Length`] or [`Error::Shape`] if anything does not fit, [`Error::Sampling`] if an integration fails,
+    /// [`Error::Cancelled`] if it was stopped.
+    fn log_prob(&mut self, request: &Draws<'_, T>, theta: &[T], log_q: &mut [T]) -> Result<(), Error>;
 }
 
 /// What a user chooses: the settings of a family, from which a model of any width is trained.

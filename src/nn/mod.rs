@@ -5,8 +5,10 @@ mod linear;
 mod mlp;
 mod noise_conditioned;
 mod residual;
+mod waved;
 
 pub use linear::Linear;
 pub use mlp::Mlp;
 pub use noise_conditioned::NoiseConditionedMlp;
 pub use residual::ResidualBlock;
+pub use waved::WavedMlp;

@@ -1,6 +1,9 @@
+use std::f64::consts::TAU;
+
 use crate::error::Error;
 use crate::graph::{Graph, Var};
 use crate::nn::Linear;
+use crate::nn::waved::{check_waves, octaves};
 use crate::ops::elementwise::Activation;
 use crate::real::Real;
 use crate::store::{Init, Scope};
@@ -8,10 +11,15 @@ use crate::store::{Init, Scope};
 /// Frequencies of the embedding, in periods over the whole range of noise: half a period, then ever finer.
 const FREQUENCIES: [f64; 8] = [0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 12.0, 16.0];
 
+/// The slowest wave of x, in periods for each unit.
+const SLOWEST: f64 = 0.5;
+
 /// A residual network that is told the noise level: F(x, level | context).
 ///
 /// Every block, h + W₂ f(W₁ \[f(h), e\]), sees the level's embedding e, made of sines and cosines of it. The first layer
-/// sees x and, if asked, waves of it with 0.5, 1, 2, .. periods for each unit (Kingma et al. 2021). The network starts as 0.
+/// sees x and, if asked, waves of it with 0.5, 1, 2, .. periods for each unit (Kingma et al. 2021), each as high as it is
+/// in the mean over the noise that x carries, E sin 2πf(x + s ε) = e^(-(2πfs)² / 2) sin 2πfx (Barron et al. 2021): where
+/// there is more noise than a period, the wave says nothing. The network starts as 0.
 #[derive(Clone, Debug)]
 pub struct NoiseConditionedMlp {
     first: Linear,
@@ -26,7 +34,7 @@ impl NoiseConditionedMlp {
     /// `outputs`.
     ///
     /// # Errors
-    /// [`Error::Parameter`] if a width is 0 or a name is taken.
+    /// [`Error::Parameter`] if a width is 0, a name is taken, or there are more than 8 waves.
     pub fn new(
         scope: &mut Scope<'_>,
         (inputs, context, outputs): (usize, usize, usize),
@@ -34,6 +42,7 @@ impl NoiseConditionedMlp {
         waves: u8,
         activation: Activation,
     ) -> Result<Self, Error> {
+        check_waves(waves)?;
         let embedding = 2 * FREQUENCIES.len();
         let seen = inputs.saturating_mul(1 + 2 * usize::from(waves)).saturating_add(context).saturating_add(embedding);
         let first = Linear::new(&mut scope.scope("first"), seen, hidden)?;
@@ -44,19 +53,25 @@ impl NoiseConditionedMlp {
         };
         let blocks = (0..blocks).map(block).collect::<Result<_, Error>>()?;
         let last = Linear::with_init(&mut scope.scope("last"), hidden, outputs, Init::Constant(0.0))?;
-        let waves = (0..i32::from(waves)).map(|k| 0.5 * 2.0_f64.powi(k)).collect();
-        Ok(Self { first, blocks, last, activation, waves })
+        Ok(Self { first, blocks, last, activation, waves: octaves(SLOWEST, waves) })
     }
 
-    /// Records the network of x, of order one, the noise level (`[rows x 1]`, from 0 to 1), and the context.
+    /// Records the network of x, of order one, the noise level (`[rows x 1]`, from 0 to 1), the standard deviation of the
+    /// noise in x (`[rows x 1]`), and the context.
     ///
     /// # Errors
     /// [`Error::Shape`] if a width does not fit.
-    pub fn forward<T: Real>(&self, graph: &mut Graph<T>, x: Var, level: Var, context: &[Var]) -> Result<Var, Error> {
+    pub fn forward<T: Real>(
+        &self,
+        graph: &mut Graph<T>,
+        x: Var,
+        (level, spread): (Var, Var),
+        context: &[Var],
+    ) -> Result<Var, Error> {
         let embedding = graph.fourier(level, &FREQUENCIES)?;
         let mut inputs: Vec<Var> = [x, embedding].iter().chain(context).copied().collect();
         if !self.waves.is_empty() {
-            inputs.push(graph.fourier(x, &self.waves)?);
+            inputs.push(self.heard(graph, x, spread)?);
         }
         let mut h = self.first.forward(graph, &inputs, Activation::Identity)?;
         for (inner, outer) in &self.blocks {
@@ -67,5 +82,17 @@ impl NoiseConditionedMlp {
         }
         let active = graph.map(self.activation, h)?;
         self.last.forward(graph, &[active], Activation::Identity)
+    }
+
+    /// The waves of x, as high as the noise leaves them.
+    fn heard<T: Real>(&self, graph: &mut Graph<T>, x: Var, spread: Var) -> Result<Var, Error> {
+        let (variance, mut heard) = (graph.map(Activation::Square, spread)?, Vec::new());
+        for &frequency in &self.waves {
+            let exponent = graph.scale(variance, -0.5 * (TAU * frequency).powi(2))?;
+            let height = graph.map(Activation::Exp, exponent)?;
+            let waves = graph.fourier(x, &[frequency])?;
+            heard.push(graph.mul(waves, height)?);
+        }
+        graph.concat(&heard)
     }
 }

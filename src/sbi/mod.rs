@@ -6,7 +6,10 @@ mod dataset;
 mod density;
 #[cfg(feature = "external")]
 mod external;
+mod learned_prior;
+mod nle;
 mod npe;
+mod nre;
 mod origin;
 mod posterior;
 #[cfg(feature = "weights")]
@@ -19,7 +22,6 @@ mod shares;
 mod simulate;
 mod standardise;
 pub mod support;
-mod unnormalised;
 
 #[cfg(feature = "weights")]
 pub use checkpoint::Checkpoint;
@@ -27,7 +29,9 @@ pub use dataset::{Dataset, DatasetOptions, Holdout, NonFinite, Scales};
 pub use density::Learned;
 #[cfg(feature = "external")]
 pub use external::{Exchange, External, ExternalRun, Failure};
+pub use nle::{LikelihoodModel, Nle};
 pub use npe::Npe;
+pub use nre::{Nre, RatioModel};
 pub use origin::{DataSummary, Estimator, Origin};
 pub use posterior::{AnyPosterior, Posterior};
 #[cfg(feature = "weights")]
@@ -38,4 +42,3 @@ pub use prior_file::PriorFile;
 pub use simulate::{Simulations, simulate, simulate_joint};
 pub(crate) use standardise::Standardise;
 pub use support::Support;
-pub use unnormalised::{LikelihoodModel, Nle, Nre, RatioModel};

@@ -213,6 +213,7 @@ impl<T: Real, M: Generative<T> + ?Sized> Posterior<T, M> {
         let x = self.standardised(x)?;
         let mut result = Array1::zeros(theta.nrows());
         let (mut z, mut log_q) = (Vec::new(), Vec::new());
+        let watch = Watch::new("log q", theta.nrows(), &self.cancel);
         for start in (0..theta.nrows()).step_by(CHUNK) {
             let rows = start..theta.nrows().min(start + CHUNK);
             let index: Vec<u32> = rows.clone().map(|i| observation(i) as u32).collect();
@@ -220,7 +221,15 @@ impl<T: Real, M: Generative<T> + ?Sized> Posterior<T, M> {
             log_q.resize(rows.len(), T::ZERO);
             let ln_dets = self.to_learned(theta.slice(ndarray::s![rows.clone(), ..]), &mut z);
             let context = [Feed::Gather(&x, &index)];
-            density.log_prob(self.weights(), &z, &context[..usize::from(self.features() > 0)], &mut log_q)?;
+            let request = Draws {
+                weights: self.weights(),
+                rows: rows.len(),
+                context: &context[..usize::from(self.features() > 0)],
+                noise: NoiseRows { first: start, ..NoiseRows::new(&0) },
+                watch: &watch,
+            };
+            density.log_prob(&request, &z, &mut log_q)?;
+            watch.finish(rows.len());
             for ((out, q), ln_det) in result.slice_mut(ndarray::s![rows]).iter_mut().zip(&log_q).zip(ln_dets) {
                 *out = if ln_det == f64::NEG_INFINITY { ln_det } else { q.to_f64() + ln_det };
             }
