@@ -28,9 +28,13 @@ kernels:
 sanitize:
     kernels/host/check.sh
 
-# The CUDA tests on the machine's own GPU instead of the simulated driver.
-gpu:
-    RETRODICT_GPU=1 cargo test --features cuda --test cuda
+# The CUDA tests on the machine's own GPU, and what its kernels reach beside its peaks (`--simulated` to see that it runs).
+gpu *ARGS:
+    kernels/gpu.sh {{ARGS}}
+
+# What each kernel moves against the least that it must, counted by the simulated driver.
+counts:
+    cargo bench --features cuda --bench kernels
 
 # A table of every layer's cost, and a step beside the machine's peak; run it on a quiet machine.
 bench:

@@ -1,16 +1,18 @@
 // Affine coupling, as src/ops/coupling.rs. `signed_clamp` is +a forward and -a in the inverse.
-// A warp has a row: its lanes share the columns, and their log-scales are added up by shuffles.
+// A team has a row: its lanes share the columns, and their log-scales are added up by shuffles.
 #include "math.cuh"
+#include "team.cuh"
 
 // `place[c]` is the number of column c among the transformed ones, or -1.
 // `saved` is [rows x b] scales e^s, then [rows x b] slopes 1 - tanh^2.
 KERNEL coupling_forward(
     const real* x, const real* raw, const real* ln_det, real* y, real* new_ln_det, real* saved, const int* place,
     real signed_clamp, int b, int width, size_t rows) {
-    size_t row = warp_index();
+    Team team(width);
+    size_t row = team.row;
     if (row >= rows) return;
     real per_clamp = real(1) / magnitude(signed_clamp), sum = real(0);
-    for (int c = lane_index(); c < width; c += WARP) {
+    for (int c = team.lane; c < width; c += team.size) {
         real value = x[row * width + c];
         int j = place[c];
         if (j >= 0) {
@@ -23,18 +25,19 @@ KERNEL coupling_forward(
         }
         y[row * width + c] = value;
     }
-    sum = warp_sum(sum);
-    if (lane_index() == 0) new_ln_det[row] = ln_det[row] + signed_clamp * sum;
+    sum = team.sum(sum);
+    if (team.lane == 0) new_ln_det[row] = ln_det[row] + signed_clamp * sum;
 }
 
 // `values` are the inputs forward and the outputs in the inverse.
 KERNEL coupling_backward(
     const real* dy, const real* dl, const real* values, const real* saved, const int* place, Adjoint dx, Adjoint draw,
     Adjoint dl_in, int inverse, int b, int width, size_t rows) {
-    size_t row = warp_index();
+    Team team(width);
+    size_t row = team.row;
     if (row >= rows) return;
     real along_l = dl[row];
-    for (int c = lane_index(); c < width; c += WARP) {
+    for (int c = team.lane; c < width; c += team.size) {
         size_t i = row * width + c;
         real through = dy[i];
         int j = place[c];
@@ -48,5 +51,5 @@ KERNEL coupling_backward(
         }
         dx.put(i, through);
     }
-    if (lane_index() == 0) dl_in.put(row, along_l);
+    if (team.lane == 0) dl_in.put(row, along_l);
 }

@@ -37,13 +37,13 @@ __device__ inline double clock_of(const Schedule& schedule, const Settings& sett
     return (ln_noise_over_data(schedule, t) - first) / (last - first);
 }
 
+#define COLUMNS 11
+
 // The numbers of a time, in the order of the columns in the Rust file.
-KERNEL diffusion_level(const real* t, real* level, const double* numbers, size_t rows) {
-    size_t row = thread_index();
-    if (row >= rows) return;
+__device__ inline void numbers_of(double time, const double* numbers, real* level) {
     Schedule schedule(numbers);
     Settings settings(numbers + 4);
-    double time = t[row], alpha = schedule.alpha(time), sigma = schedule.sigma(time), sigma_data = settings.sigma_data;
+    double alpha = schedule.alpha(time), sigma = schedule.sigma(time), sigma_data = settings.sigma_data;
     double data = 0, noise = 1, skip = 0, gain = 1, n;
     switch (settings.parameterisation) {
         case SCORE: noise = -1 / sigma, gain = -sigma; break;
@@ -61,9 +61,19 @@ KERNEL diffusion_level(const real* t, real* level, const double* numbers, size_t
     bool straight = settings.parameterisation == VELOCITY;
     double pull = 0.5 * g2 / sigma;
     double of_x = straight ? 0 : schedule.drift(time) + pull * skip, of_output = straight ? 1 : pull * gain;
-    double columns[11] = {alpha, sigma,     data,   noise,                     -skip / sigma,
+    double columns[COLUMNS] = {alpha, sigma,     data,   noise,                     -skip / sigma,
                           -gain / sigma, of_x, of_output, weight, 1 / hypot(alpha, sigma),
                           clock_of(schedule, settings, time)};
 #pragma unroll
-    for (int c = 0; c < 11; c++) level[row * 11 + c] = real(columns[c]);
+    for (int c = 0; c < COLUMNS; c++) level[c] = real(columns[c]);
+}
+
+// The rows of a block go through shared memory, so that neighbouring threads write neighbouring numbers.
+KERNEL diffusion_level(const real* t, real* level, const double* numbers, size_t rows) {
+    __shared__ real block[256 * COLUMNS];
+    size_t row = thread_index(), first = (size_t)blockIdx.x * blockDim.x;
+    if (row < rows) numbers_of(t[row], numbers, block + threadIdx.x * COLUMNS);
+    __syncthreads();
+    for (size_t i = threadIdx.x; i < blockDim.x * COLUMNS && first * COLUMNS + i < rows * COLUMNS; i += blockDim.x)
+        level[first * COLUMNS + i] = block[i];
 }

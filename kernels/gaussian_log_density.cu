@@ -1,15 +1,17 @@
 // Log-density of a Gaussian with independent columns, as src/ops/gaussian_log_density.rs. `ln_sigma` has `spread`
-// columns, d or 1. A warp has a row.
+// columns, d or 1. A team has a row.
 #include "math.cuh"
+#include "team.cuh"
 
 // `saved` gets [rows x d] u, then [rows x d] 1 / sigma.
 KERNEL gaussian_log_density_forward(
     const real* x, const real* mean, const real* ln_sigma, real* density, real* saved, real norm, int d, int spread,
     size_t rows) {
-    size_t row = warp_index();
+    Team team(d);
+    size_t row = team.row;
     if (row >= rows) return;
     real sum = real(0), squares = real(0);
-    for (int c = lane_index(); c < d; c += WARP) {
+    for (int c = team.lane; c < d; c += team.size) {
         size_t i = row * d + c;
         real s = ln_sigma[row * spread + (spread == 1 ? 0 : c)], per_sigma = exponential(-s);
         real u = (x[i] - mean[i]) * per_sigma;
@@ -18,17 +20,18 @@ KERNEL gaussian_log_density_forward(
         sum += s;
         squares += u * u;
     }
-    sum = warp_sum(sum);
-    squares = warp_sum(squares);
-    if (lane_index() == 0) density[row] = -sum - norm - real(0.5) * squares;
+    sum = team.sum(sum);
+    squares = team.sum(squares);
+    if (team.lane == 0) density[row] = -sum - norm - real(0.5) * squares;
 }
 
 KERNEL gaussian_log_density_backward(
     const real* dl, const real* saved, Adjoint dx, Adjoint dmean, Adjoint dln_sigma, int d, int spread, size_t rows) {
-    size_t row = warp_index();
+    Team team(d);
+    size_t row = team.row;
     if (row >= rows) return;
     real sum = real(0);
-    for (int c = lane_index(); c < d; c += WARP) {
+    for (int c = team.lane; c < d; c += team.size) {
         size_t i = row * d + c;
         real u = saved[i], through = dl[row] * u * saved[rows * d + i], along = dl[row] * (u * u - real(1));
         dx.put(i, -through);
@@ -36,6 +39,6 @@ KERNEL gaussian_log_density_backward(
         if (spread == d) dln_sigma.put(i, along);
         sum += along;
     }
-    sum = warp_sum(sum);
-    if (spread != d && lane_index() == 0) dln_sigma.put(row, sum);
+    sum = team.sum(sum);
+    if (spread != d && team.lane == 0) dln_sigma.put(row, sum);
 }

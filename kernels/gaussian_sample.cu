@@ -1,12 +1,14 @@
-// A Gaussian draw, as src/ops/gaussian_sample.rs. `ln_sigma` has `spread` columns, d or 1. A warp has a row.
+// A Gaussian draw, as src/ops/gaussian_sample.rs. `ln_sigma` has `spread` columns, d or 1. A team has a row.
 #include "math.cuh"
+#include "team.cuh"
 
 // `saved` gets sigma.
 KERNEL gaussian_sample_forward(
     const real* mean, const real* ln_sigma, const real* eps, real* z, real* saved, int d, int spread, size_t rows) {
-    size_t row = warp_index();
+    Team team(d);
+    size_t row = team.row;
     if (row >= rows) return;
-    for (int c = lane_index(); c < d; c += WARP) {
+    for (int c = team.lane; c < d; c += team.size) {
         size_t i = row * d + c;
         real sigma = exponential(ln_sigma[row * spread + (spread == 1 ? 0 : c)]);
         saved[i] = sigma;
@@ -17,10 +19,11 @@ KERNEL gaussian_sample_forward(
 KERNEL gaussian_sample_backward(
     const real* dz, const real* saved, const real* eps, Adjoint dmean, Adjoint dln_sigma, Adjoint deps, int d,
     int spread, size_t rows) {
-    size_t row = warp_index();
+    Team team(d);
+    size_t row = team.row;
     if (row >= rows) return;
     real sum = real(0);
-    for (int c = lane_index(); c < d; c += WARP) {
+    for (int c = team.lane; c < d; c += team.size) {
         size_t i = row * d + c;
         real through = dz[i] * saved[i], along = through * eps[i];
         dmean.put(i, dz[i]);
@@ -28,6 +31,6 @@ KERNEL gaussian_sample_backward(
         if (spread == d) dln_sigma.put(i, along);
         sum += along;
     }
-    sum = warp_sum(sum);
-    if (spread != d && lane_index() == 0) dln_sigma.put(row, sum);
+    sum = team.sum(sum);
+    if (spread != d && team.lane == 0) dln_sigma.put(row, sum);
 }

@@ -1,14 +1,15 @@
 // log N(z; 0, I) of each row, as src/ops/normal_log_density.rs.
-#include "common.cuh"
+#include "team.cuh"
 
-// A warp has a row.
+// A team has a row.
 KERNEL normal_log_density_forward(const real* z, real* density, real norm, int cols, size_t rows) {
-    size_t row = warp_index();
+    Team team(cols);
+    size_t row = team.row;
     if (row >= rows) return;
     real sum = real(0);
-    for (int col = lane_index(); col < cols; col += WARP) sum += z[row * cols + col] * z[row * cols + col];
-    sum = warp_sum(sum);
-    if (lane_index() == 0) density[row] = real(-0.5) * sum - norm;
+    for (int col = team.lane; col < cols; col += team.size) sum += z[row * cols + col] * z[row * cols + col];
+    sum = team.sum(sum);
+    if (team.lane == 0) density[row] = real(-0.5) * sum - norm;
 }
 
 // A thread has an element.

@@ -1,14 +1,15 @@
 // Sums over columns, as src/ops/reduce.rs.
-#include "common.cuh"
+#include "team.cuh"
 
-// A warp has a row.
+// A team has a row.
 KERNEL sum_cols_forward(const real* x, real* y, real scale, int cols, size_t rows) {
-    size_t row = warp_index();
+    Team team(cols);
+    size_t row = team.row;
     if (row >= rows) return;
     real sum = real(0);
-    for (int col = lane_index(); col < cols; col += WARP) sum += x[row * cols + col];
-    sum = warp_sum(sum);
-    if (lane_index() == 0) y[row] = scale * sum;
+    for (int col = team.lane; col < cols; col += team.size) sum += x[row * cols + col];
+    sum = team.sum(sum);
+    if (team.lane == 0) y[row] = scale * sum;
 }
 
 // A thread has an element.

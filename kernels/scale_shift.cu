@@ -1,31 +1,34 @@
 // A learned scale and shift of each column, as src/ops/scale_shift.rs. `sign` is 1 forward and -1 in the inverse.
 #include "math.cuh"
+#include "team.cuh"
 
-// A warp has a row.
+// A team has a row.
 KERNEL scale_shift_forward(
     const real* x, const real* ln_det, const real* log_scale, const real* shift, real* y, real* new_ln_det, real sign,
     int width, size_t rows) {
-    size_t row = warp_index();
+    Team team(width);
+    size_t row = team.row;
     if (row >= rows) return;
     real sum = real(0);
-    for (int c = lane_index(); c < width; c += WARP) {
+    for (int c = team.lane; c < width; c += team.size) {
         real scale = exponential(sign * log_scale[c]), value = x[row * width + c];
         y[row * width + c] = sign > real(0) ? value * scale + shift[c] : (value - shift[c]) * scale;
         sum += log_scale[c];
     }
-    sum = warp_sum(sum);
-    if (lane_index() == 0) new_ln_det[row] = ln_det[row] + sign * sum;
+    sum = team.sum(sum);
+    if (team.lane == 0) new_ln_det[row] = ln_det[row] + sign * sum;
 }
 
-// A warp has a row.
+// A team has a row.
 KERNEL scale_shift_backward(
     const real* dy, const real* dl, const real* log_scale, Adjoint dx, Adjoint dl_in, real sign, int width,
     size_t rows) {
-    size_t row = warp_index();
+    Team team(width);
+    size_t row = team.row;
     if (row >= rows) return;
-    for (int c = lane_index(); c < width; c += WARP)
+    for (int c = team.lane; c < width; c += team.size)
         dx.put(row * width + c, dy[row * width + c] * exponential(sign * log_scale[c]));
-    if (lane_index() == 0) dl_in.put(row, dl[row]);
+    if (team.lane == 0) dl_in.put(row, dl[row]);
 }
 
 // The parameters' gradients, either of which may be missing. `values` are the inputs forward and the outputs in the

@@ -1,6 +1,7 @@
 // Coupling by rational-quadratic splines, as src/ops/spline_coupling.rs, where the equations are.
-// A warp has a row, and its lanes the columns; each transformed column is one element.
+// A team has a row, and its lanes the columns; each transformed column is one element.
 #include "math.cuh"
+#include "team.cuh"
 
 #define MAX_RAW_SLOPE real(1e3)
 
@@ -56,6 +57,12 @@ struct Bin {
     }
 };
 
+// A bin along one axis: its lower edge and its length.
+struct Side {
+    int number;
+    real low, length;
+};
+
 // The numbers of `SplineCoupling` in the Rust file.
 struct Spline {
     int bins;
@@ -76,33 +83,25 @@ struct Spline {
         return bin;
     }
 
-    // The softmax of the raw sides of one element, `step` apart; the shares are `plane` apart.
-    __device__ void shares(const real* raw, int step, real* shares, size_t plane) const {
-        real most = raw[0], sum = real(0);
+    // The softmax of the raw sides of one element, `step` apart, one pass over which leaves the shares, `plane` apart, and
+    // finds the side of bin `number`; or, to `search`, of the bin in which x lies, whose number is -1 outside.
+    __device__ Side sides(
+        const real* raw, int step, real* shares, size_t plane, bool search, real x, int number) const {
+        real most = raw[0], sum = real(0), edge = -bound;
         for (int k = 1; k < bins; k++) most = raw[k * step] > most ? raw[k * step] : most;
-        for (int k = 0; k < bins; k++) sum += shares[k * plane] = exponential(raw[k * step] - most);
+        for (int k = 0; k < bins; k++) sum += exponential(raw[k * step] - most);
         real per_sum = real(1) / sum;
-        for (int k = 0; k < bins; k++) shares[k * plane] *= per_sum;
-    }
-
-    // The bin in which x lies, -1 outside.
-    __device__ int find(const real* shares, size_t plane, real x) const {
-        if (!(-bound < x && x < bound)) return -1;
-        real edge = -bound;
-        int number = 0;
-        for (int k = 0; k + 1 < bins; k++) {
-            edge += side(shares[k * plane]);
-            number += x >= edge;
+        Side found = {number, real(0), real(1)};
+        for (int k = 0; k < bins; k++) {
+            real share = exponential(raw[k * step] - most) * per_sum;
+            shares[k * plane] = share;
+            real next = k + 1 == bins ? bound : edge + side(share);
+            // The last bin that begins at or before x.
+            if (search ? k == 0 || x >= edge : k == number) found = {k, edge, next - edge};
+            edge = next;
         }
-        return number;
-    }
-
-    // Lower edge and length of a bin along one axis.
-    __device__ real length(const real* shares, size_t plane, int number, real& low) const {
-        real edge = -bound;
-        for (int k = 0; k < number; k++) edge += side(shares[k * plane]);
-        low = edge;
-        return (number + 1 == bins ? bound : edge + side(shares[number * plane])) - edge;
+        if (search && !(-bound < x && x < bound)) found.number = -1;
+        return found;
     }
 };
 
@@ -112,28 +111,31 @@ enum { NUMBER, POSITION, WIDTH, HEIGHT, LEFT, RIGHT };
 KERNEL spline_coupling_forward(
     const real* x, const real* raw, const real* ln_det, real* y, real* new_ln_det, real* saved, const int* place,
     int bins, real bound, real least, real free, real floor, real offset, int inverse, int b, int width, size_t rows) {
-    size_t row = warp_index(), plane = rows * b;
+    Team team(width);
+    size_t row = team.row, plane = rows * b;
     if (row >= rows) return;
     Spline spline = {bins, bound, least, free, floor, offset};
     raw += row * b * (3 * bins - 1);
     real sum = real(0);
-    for (int c = lane_index(); c < width; c += WARP) {
+    for (int c = team.lane; c < width; c += team.size) {
         real value = x[row * width + c];
         int j = place[c];
         if (j >= 0) {
             real *widths = saved + row * b + j, *heights = widths + bins * plane, *single = heights + bins * plane;
-            spline.shares(raw + j, b, widths, plane);
-            spline.shares(raw + bins * b + j, b, heights, plane);
-            int number = spline.find(inverse ? heights : widths, plane, value);
-            real x0 = real(0), y0 = value, position = real(0), w = real(1), h = real(1), left = real(0), right = real(0);
+            const real *raw_widths = raw + j, *raw_heights = raw_widths + bins * b, *slopes = raw_heights + bins * b;
+            Side along = spline.sides(inverse ? raw_heights : raw_widths, b, inverse ? heights : widths, plane, true,
+                                      value, 0);
+            int number = along.number;
+            Side across = spline.sides(inverse ? raw_widths : raw_heights, b, inverse ? widths : heights, plane, false,
+                                       value, number);
+            real position = real(0), w = real(1), h = real(1), left = real(0), right = real(0);
             if (number >= 0) {
-                w = spline.length(widths, plane, number, x0);
-                h = spline.length(heights, plane, number, y0);
-                position = inverse ? (value - y0) / h : (value - x0) / w;
-                const real* slopes = raw + 2 * bins * b + j;
+                w = inverse ? across.length : along.length;
+                h = inverse ? along.length : across.length;
+                position = (value - along.low) / along.length;
                 if (number > 0) left = slopes[(number - 1) * b];
                 if (number + 1 < bins) right = slopes[number * b];
-                value = inverse ? x0 : y0;
+                value = across.low;
             }
             Bin bin = spline.bin(w, h, left, right);
             if (inverse) position = bin.inverse(position);
@@ -148,8 +150,8 @@ KERNEL spline_coupling_forward(
         }
         y[row * width + c] = value;
     }
-    sum = warp_sum(sum);
-    if (lane_index() == 0) new_ln_det[row] = ln_det[row] + (inverse ? -sum : sum);
+    sum = team.sum(sum);
+    if (team.lane == 0) new_ln_det[row] = ln_det[row] + (inverse ? -sum : sum);
 }
 
 // The adjoints of the raw sides along one axis, from those of the bin's lower edge and side.
@@ -170,11 +172,12 @@ __device__ inline void pull_back_sides(
 KERNEL spline_coupling_backward(
     const real* dy, const real* dl, const real* saved, const int* place, Adjoint dx, Adjoint draw, Adjoint dl_in,
     int bins, real bound, real least, real free, real floor, real offset, int inverse, int b, int width, size_t rows) {
-    size_t row = warp_index(), plane = rows * b;
+    Team team(width);
+    size_t row = team.row, plane = rows * b;
     if (row >= rows) return;
     Spline spline = {bins, bound, least, free, floor, offset};
     real along_l = dl[row];
-    for (int c = lane_index(); c < width; c += WARP) {
+    for (int c = team.lane; c < width; c += team.size) {
         real adjoint = dy[row * width + c];
         int j = place[c];
         if (j >= 0) {
@@ -206,5 +209,5 @@ KERNEL spline_coupling_backward(
         }
         dx.put(row * width + c, adjoint);
     }
-    if (lane_index() == 0) dl_in.put(row, along_l);
+    if (team.lane == 0) dl_in.put(row, along_l);
 }

@@ -10,6 +10,9 @@ use retrodict::{Device, Feed, Graph, Layout, Request, Store};
 
 #[test]
 fn a_step_copies_the_batch_the_optimisers_numbers_the_loss_and_the_norm() {
+    if std::env::var_os("RETRODICT_GPU").is_some() {
+        return; // a card counts nothing
+    }
     cusim::install();
     let device = Device::cuda(0).unwrap();
     let mut layout = Layout::new();

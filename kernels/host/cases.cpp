@@ -51,7 +51,7 @@ void cases(size_t rows, size_t cols) {
     RUN(threads(n), combine_forward, in(n), in(rows * count), out(n), 0, count, cols, n);
     RUN(threads(n), combine_forward, in(n), in(rows * count), changed(n), 2, count, cols, n);
     expect(2, [&](size_t i) { return drawn(2, i) + drawn(0, i) * drawn(1, i / cols * count + 2); });
-    RUN(warps(rows), combine_backward, in(n), in(n), in(rows * count), set(n), added(rows * count), 2, count, cols,
+    RUN(teams(rows, cols), combine_backward, in(n), in(n), in(rows * count), set(n), added(rows * count), 2, count, cols,
         rows);
 }
 }  // namespace combine
@@ -80,10 +80,10 @@ namespace coupling {
 void cases(size_t rows, size_t cols) {
     size_t b = cols / 2, n = rows * cols, m = rows * b;
     for (real clamp : {2, -2})
-        RUN(warps(rows), coupling_forward, in(n), in(2 * m), in(rows), out(n), out(rows), out(2 * m),
+        RUN(teams(rows, cols), coupling_forward, in(n), in(2 * m), in(rows), out(n), out(rows), out(2 * m),
             in(cols, place_of), clamp, b, cols, rows);
     for (int inverse : {0, 1})
-        RUN(warps(rows), coupling_backward, in(n), in(rows), in(n), in(2 * m), in(cols, place_of), set(n), set(2 * m),
+        RUN(teams(rows, cols), coupling_backward, in(n), in(rows), in(n), in(2 * m), in(cols, place_of), set(n), set(2 * m),
             added(rows), inverse, b, cols, rows);
 }
 }  // namespace coupling
@@ -139,8 +139,8 @@ namespace gaussian_kl {
 void cases(size_t rows, size_t cols) {
     size_t n = rows * cols;
     for (size_t spread : {size_t(1), cols}) {
-        RUN(warps(rows), gaussian_kl_forward, in(n), in(rows * spread), out(rows), out(n), cols, spread, rows);
-        RUN(warps(rows), gaussian_kl_backward, in(rows), in(n), in(n), set(n), added(rows * spread), cols, spread,
+        RUN(teams(rows, cols), gaussian_kl_forward, in(n), in(rows * spread), out(rows), out(n), cols, spread, rows);
+        RUN(teams(rows, cols), gaussian_kl_backward, in(rows), in(n), in(n), set(n), added(rows * spread), cols, spread,
             rows);
     }
 }
@@ -151,9 +151,9 @@ namespace gaussian_log_density {
 void cases(size_t rows, size_t cols) {
     size_t n = rows * cols;
     for (size_t spread : {size_t(1), cols}) {
-        RUN(warps(rows), gaussian_log_density_forward, in(n), in(n), in(rows * spread), out(rows), out(2 * n),
+        RUN(teams(rows, cols), gaussian_log_density_forward, in(n), in(n), in(rows * spread), out(rows), out(2 * n),
             real(0.9), cols, spread, rows);
-        RUN(warps(rows), gaussian_log_density_backward, in(rows), in(2 * n), set(n), added(n), set(rows * spread), cols,
+        RUN(teams(rows, cols), gaussian_log_density_backward, in(rows), in(2 * n), set(n), added(n), set(rows * spread), cols,
             spread, rows);
     }
 }
@@ -164,8 +164,8 @@ namespace gaussian_sample {
 void cases(size_t rows, size_t cols) {
     size_t n = rows * cols;
     for (size_t spread : {size_t(1), cols}) {
-        RUN(warps(rows), gaussian_sample_forward, in(n), in(rows * spread), in(n), out(n), out(n), cols, spread, rows);
-        RUN(warps(rows), gaussian_sample_backward, in(n), in(n), in(n), set(n), set(rows * spread), added(n), cols,
+        RUN(teams(rows, cols), gaussian_sample_forward, in(n), in(rows * spread), in(n), out(n), out(n), cols, spread, rows);
+        RUN(teams(rows, cols), gaussian_sample_backward, in(n), in(n), in(n), set(n), set(rows * spread), added(n), cols,
             spread, rows);
     }
 }
@@ -299,7 +299,7 @@ namespace normal_log_density {
 #include "normal_log_density.cu"
 void cases(size_t rows, size_t cols) {
     size_t n = rows * cols;
-    RUN(warps(rows), normal_log_density_forward, in(n), out(rows), real(0.9), cols, rows);
+    RUN(teams(rows, cols), normal_log_density_forward, in(n), out(rows), real(0.9), cols, rows);
     RUN(threads(n), normal_log_density_backward, in(rows), in(n), set(n), cols, n);
 }
 }  // namespace normal_log_density
@@ -344,7 +344,7 @@ void cases(size_t rows, size_t cols) {
 namespace reduce {
 #include "reduce.cu"
 void cases(size_t rows, size_t cols) {
-    RUN(warps(rows), sum_cols_forward, in(rows * cols), out(rows), real(0.5), cols, rows);
+    RUN(teams(rows, cols), sum_cols_forward, in(rows * cols), out(rows), real(0.5), cols, rows);
     expect(1, [&](size_t row) {
         double sum = 0;
         for (size_t col = 0; col < cols; col++) sum += drawn(0, row * cols + col);
@@ -359,8 +359,8 @@ namespace scale_shift {
 void cases(size_t rows, size_t cols) {
     size_t n = rows * cols;
     for (real sign : {1, -1}) {
-        RUN(warps(rows), scale_shift_forward, in(n), in(rows), in(cols), in(cols), out(n), out(rows), sign, cols, rows);
-        RUN(warps(rows), scale_shift_backward, in(n), in(rows), in(cols), set(n), added(rows), sign, cols, rows);
+        RUN(teams(rows, cols), scale_shift_forward, in(n), in(rows), in(cols), in(cols), out(n), out(rows), sign, cols, rows);
+        RUN(teams(rows, cols), scale_shift_backward, in(n), in(rows), in(cols), set(n), added(rows), sign, cols, rows);
         RUN(blocks((cols + 31) / 32), scale_shift_gradient, in(n), in(rows), in(n), in(cols), changed(cols),
             changed(cols), sign, rows, cols);
     }
@@ -386,10 +386,10 @@ void cases(size_t rows, size_t cols) {
     real bound = real(0.8), least = real(0.01), free = 2 * bound - bins * least, floor = real(0.3), offset = real(0.5);
     auto positive = [](size_t i) { return real(1.01 + drawn(2, i)); };
     for (int inverse : {0, 1}) {
-        RUN(warps(rows), spline_coupling_forward, in(n), in(m * (3 * bins - 1)), in(rows), out(n), out(rows),
+        RUN(teams(rows, cols), spline_coupling_forward, in(n), in(m * (3 * bins - 1)), in(rows), out(n), out(rows),
             out(m * (2 * bins + 6)), in(cols, place_of), bins, bound, least, free, floor, offset, inverse, b, cols,
             rows);
-        RUN(warps(rows), spline_coupling_backward, in(n), in(rows), in(m * (2 * bins + 6), positive),
+        RUN(teams(rows, cols), spline_coupling_backward, in(n), in(rows), in(m * (2 * bins + 6), positive),
             in(cols, place_of), set(n), set(m * (3 * bins - 1)), added(rows), bins, bound, least, free, floor, offset,
             inverse, b, cols, rows);
     }

@@ -99,7 +99,7 @@ impl<T: Real> Kernels<T> for Combine {
             let (to_value, to_coefficients) = (to_value.into(), to_coefficients.into());
             let (value, coefficients, rows) = (value.into(), coefficients.into(), Argument::size(tile.rows));
             let arguments = [dy, value, coefficients, to_value, to_coefficients, k, count, cols, rows];
-            tile.launch(("combine", "combine_backward"), Grid::warps(tile.rows), &arguments)?;
+            tile.launch(("combine", "combine_backward"), Grid::teams(tile.rows, tile.input_widths[0]), &arguments)?;
         }
         Ok(())
     }

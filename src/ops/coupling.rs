@@ -167,7 +167,7 @@ impl<T: Real> Kernels<T> for Coupling<T> {
         let (y, new_ln_det, clamp) = (tile.outputs[0].into(), tile.outputs[1].into(), Argument::real(self.signed_clamp()));
         let (saved, place, rows) = (tile.saved.into(), tile.table.into(), Argument::size(tile.rows));
         let arguments = [x, raw, ln_det, y, new_ln_det, saved, place, clamp, b, width, rows];
-        tile.launch(("coupling", "coupling_forward"), Grid::warps(tile.rows), &arguments)
+        tile.launch(("coupling", "coupling_forward"), Grid::teams(tile.rows, tile.input_widths[0]), &arguments)
     }
 
     fn backward(&self, tile: &cuda::Backward<'_, T>) -> Result<(), Error> {
@@ -178,7 +178,7 @@ impl<T: Real> Kernels<T> for Coupling<T> {
         let (dy, dl) = (tile.output_adjoints[0].into(), tile.output_adjoints[1].into());
         let (saved, place, rows) = (tile.saved.into(), tile.table.into(), Argument::size(tile.rows));
         let arguments = [dy, dl, values.into(), saved, place, dx, draw, dl_in, inverse, b, width, rows];
-        tile.launch(("coupling", "coupling_backward"), Grid::warps(tile.rows), &arguments)
+        tile.launch(("coupling", "coupling_backward"), Grid::teams(tile.rows, tile.input_widths[0]), &arguments)
     }
 }
 

@@ -78,7 +78,7 @@ impl<T: Real> Kernels<T> for GaussianKl {
         let [d, spread] = [tile.input_widths[0], tile.input_widths[1]].map(Argument::int);
         let (mean, ln_sigma, kl) = (tile.inputs[0].into(), tile.inputs[1].into(), tile.outputs[0].into());
         let arguments = [mean, ln_sigma, kl, tile.saved.into(), d, spread, Argument::size(tile.rows)];
-        tile.launch(("gaussian_kl", "gaussian_kl_forward"), Grid::warps(tile.rows), &arguments)
+        tile.launch(("gaussian_kl", "gaussian_kl_forward"), Grid::teams(tile.rows, tile.input_widths[0]), &arguments)
     }
 
     fn backward(&self, tile: &cuda::Backward<'_, T>) -> Result<(), Error> {
@@ -86,7 +86,7 @@ impl<T: Real> Kernels<T> for GaussianKl {
         let [dmean, dln_sigma] = [0, 1].map(|i| tile.input_adjoints[i].into());
         let (dkl, mean, saved) = (tile.output_adjoints[0].into(), tile.inputs[0].into(), tile.saved.into());
         let arguments = [dkl, mean, saved, dmean, dln_sigma, d, spread, Argument::size(tile.rows)];
-        tile.launch(("gaussian_kl", "gaussian_kl_backward"), Grid::warps(tile.rows), &arguments)
+        tile.launch(("gaussian_kl", "gaussian_kl_backward"), Grid::teams(tile.rows, tile.input_widths[0]), &arguments)
     }
 }
 

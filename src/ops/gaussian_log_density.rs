@@ -109,7 +109,7 @@ impl<T: Real> Kernels<T> for GaussianLogDensity {
         let [x, mean, ln_sigma] = [0, 1, 2].map(|i| tile.inputs[i].into());
         let (density, saved, rows) = (tile.outputs[0].into(), tile.saved.into(), Argument::size(tile.rows));
         let arguments = [x, mean, ln_sigma, density, saved, norm, d, spread, rows];
-        tile.launch(("gaussian_log_density", "gaussian_log_density_forward"), Grid::warps(tile.rows), &arguments)
+        tile.launch(("gaussian_log_density", "gaussian_log_density_forward"), Grid::teams(tile.rows, tile.input_widths[0]), &arguments)
     }
 
     fn backward(&self, tile: &cuda::Backward<'_, T>) -> Result<(), Error> {
@@ -117,7 +117,7 @@ impl<T: Real> Kernels<T> for GaussianLogDensity {
         let [dx, dmean, dln_sigma] = [0, 1, 2].map(|i| tile.input_adjoints[i].into());
         let (dl, saved) = (tile.output_adjoints[0].into(), tile.saved.into());
         let arguments = [dl, saved, dx, dmean, dln_sigma, d, spread, Argument::size(tile.rows)];
-        tile.launch(("gaussian_log_density", "gaussian_log_density_backward"), Grid::warps(tile.rows), &arguments)
+        tile.launch(("gaussian_log_density", "gaussian_log_density_backward"), Grid::teams(tile.rows, tile.input_widths[0]), &arguments)
     }
 }
 

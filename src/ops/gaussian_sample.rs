@@ -77,7 +77,7 @@ impl<T: Real> Kernels<T> for GaussianSample {
         let [mean, ln_sigma, eps] = [0, 1, 2].map(|i| tile.inputs[i].into());
         let (z, saved, rows) = (tile.outputs[0].into(), tile.saved.into(), Argument::size(tile.rows));
         let arguments = [mean, ln_sigma, eps, z, saved, d, spread, rows];
-        tile.launch(("gaussian_sample", "gaussian_sample_forward"), Grid::warps(tile.rows), &arguments)
+        tile.launch(("gaussian_sample", "gaussian_sample_forward"), Grid::teams(tile.rows, tile.input_widths[0]), &arguments)
     }
 
     fn backward(&self, tile: &cuda::Backward<'_, T>) -> Result<(), Error> {
@@ -85,7 +85,7 @@ impl<T: Real> Kernels<T> for GaussianSample {
         let [dmean, dln_sigma, deps] = [0, 1, 2].map(|i| tile.input_adjoints[i].into());
         let (dz, saved, eps) = (tile.output_adjoints[0].into(), tile.saved.into(), tile.inputs[2].into());
         let arguments = [dz, saved, eps, dmean, dln_sigma, deps, d, spread, Argument::size(tile.rows)];
-        tile.launch(("gaussian_sample", "gaussian_sample_backward"), Grid::warps(tile.rows), &arguments)
+        tile.launch(("gaussian_sample", "gaussian_sample_backward"), Grid::teams(tile.rows, tile.input_widths[0]), &arguments)
     }
 }
 

@@ -58,7 +58,7 @@ impl<T: Real> Kernels<T> for NormalLogDensity {
         let norm = Argument::real(T::from_f64(0.5 * cols as f64 * std::f64::consts::TAU.ln()));
         let (cols, rows) = (Argument::int(cols), Argument::size(tile.rows));
         let arguments = [tile.inputs[0].into(), tile.outputs[0].into(), norm, cols, rows];
-        tile.launch(("normal_log_density", "normal_log_density_forward"), Grid::warps(tile.rows), &arguments)
+        tile.launch(("normal_log_density", "normal_log_density_forward"), Grid::teams(tile.rows, tile.input_widths[0]), &arguments)
     }
 
     fn backward(&self, tile: &cuda::Backward<'_, T>) -> Result<(), Error> {

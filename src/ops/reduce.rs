@@ -50,7 +50,7 @@ impl<T: Real> Kernels<T> for SumCols<T> {
     fn forward(&self, tile: &cuda::Forward<'_, T>) -> Result<(), Error> {
         let (scale, cols) = (Argument::real(self.scale), Argument::int(tile.input_widths[0]));
         let arguments = [tile.inputs[0].into(), tile.outputs[0].into(), scale, cols, Argument::size(tile.rows)];
-        tile.launch(("reduce", "sum_cols_forward"), Grid::warps(tile.rows), &arguments)
+        tile.launch(("reduce", "sum_cols_forward"), Grid::teams(tile.rows, tile.input_widths[0]), &arguments)
     }
 
     fn backward(&self, tile: &cuda::Backward<'_, T>) -> Result<(), Error> {

@@ -138,7 +138,7 @@ impl<T: Real> Kernels<T> for ScaleShift {
         let (sign, width) = (Argument::real(self.sign::<T>()), Argument::int(tile.input_widths[0]));
         let rows = Argument::size(tile.rows);
         let arguments = [x.into(), ln_det.into(), log_scale, shift, y.into(), new_ln_det.into(), sign, width, rows];
-        tile.launch(("scale_shift", "scale_shift_forward"), Grid::warps(tile.rows), &arguments)
+        tile.launch(("scale_shift", "scale_shift_forward"), Grid::teams(tile.rows, tile.input_widths[0]), &arguments)
     }
 
     fn backward(&self, tile: &cuda::Backward<'_, T>) -> Result<(), Error> {
@@ -147,7 +147,7 @@ impl<T: Real> Kernels<T> for ScaleShift {
         let (dx, dl_in) = (tile.input_adjoints[0].into(), tile.input_adjoints[1].into());
         let (sign, cols) = (Argument::real(self.sign::<T>()), Argument::int(width));
         let arguments = [dy, dl, log_scale, dx, dl_in, sign, cols, Argument::size(tile.rows)];
-        tile.launch(("scale_shift", "scale_shift_backward"), Grid::warps(tile.rows), &arguments)?;
+        tile.launch(("scale_shift", "scale_shift_backward"), Grid::teams(tile.rows, tile.input_widths[0]), &arguments)?;
         let [ds, dt] = [self.log_scale, self.shift].map(|p| tile.gradient.of(p).unwrap_or(Address::NONE).into());
         let forward = self.direction == Direction::Forward;
         let values = if forward { tile.inputs[0] } else { tile.outputs[0] };

@@ -554,7 +554,7 @@ impl<T: Real> Kernels<T> for SplineCoupling<T> {
         let (y, new_ln_det) = (tile.outputs[0].into(), tile.outputs[1].into());
         let mut arguments = vec![x, raw, ln_det, y, new_ln_det, tile.saved.into(), tile.table.into()];
         arguments.extend(self.numbers(tile.input_widths[0], tile.rows));
-        tile.launch(("spline_coupling", "spline_coupling_forward"), Grid::warps(tile.rows), &arguments)
+        tile.launch(("spline_coupling", "spline_coupling_forward"), Grid::teams(tile.rows, tile.input_widths[0]), &arguments)
     }
 
     fn backward(&self, tile: &cuda::Backward<'_, T>) -> Result<(), Error> {
@@ -562,7 +562,7 @@ impl<T: Real> Kernels<T> for SplineCoupling<T> {
         let (dy, dl) = (tile.output_adjoints[0].into(), tile.output_adjoints[1].into());
         let mut arguments = vec![dy, dl, tile.saved.into(), tile.table.into(), dx, draw, dl_in];
         arguments.extend(self.numbers(tile.input_widths[0], tile.rows));
-        tile.launch(("spline_coupling", "spline_coupling_backward"), Grid::warps(tile.rows), &arguments)
+        tile.launch(("spline_coupling", "spline_coupling_backward"), Grid::teams(tile.rows, tile.input_widths[0]), &arguments)
     }
 }
 

@@ -1,5 +1,7 @@
 //! One block: its warps, its shared memory, its barriers, and the accesses of its threads.
 
+use std::collections::HashSet;
+
 use super::races::{Access, Cell, Moment};
 use super::warp::{Status, Warp};
 use super::{Counters, Fault, ILLEGAL_ADDRESS, LAUNCH_FAILED, Launch, MISALIGNED_ADDRESS, Memory, Random};
@@ -19,6 +21,8 @@ pub(super) struct Block<'a> {
     pub kernel: &'a Kernel,
     pub launch: &'a Launch,
     pub counters: &'a mut Counters,
+    /// Sectors of device memory that it has read and written.
+    pub seen: HashSet<(u64, bool)>,
     memory: &'a mut Memory,
     shared: Vec<u8>,
     cells: Vec<Cell>,
@@ -37,7 +41,8 @@ impl<'a> Block<'a> {
     ) -> Self {
         let size = kernel.shared.next_multiple_of(16) + launch.dynamic_shared;
         let (shared, cells) = (vec![0; size], vec![Cell::default(); size.div_ceil(4)]);
-        Self { module, kernel, launch, counters, memory, shared, cells, index: 0, place: [0; 3], epoch: 0 }
+        let seen = HashSet::new();
+        Self { module, kernel, launch, counters, seen, memory, shared, cells, index: 0, place: [0; 3], epoch: 0 }
     }
 
     /// Runs the block to its end.
@@ -45,6 +50,7 @@ impl<'a> Block<'a> {
         (self.index, self.place, self.epoch) = (index, place, 0);
         self.shared.fill(0xFF);
         self.cells.fill(Cell::default());
+        self.seen.clear();
         let threads = self.launch.block.iter().product::<u32>() as usize;
         let mut warps: Vec<Warp> =
             (0..threads).step_by(32).map(|first| Warp::new(self.kernel, first, threads.min(first + 32))).collect();

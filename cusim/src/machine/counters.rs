@@ -1,5 +1,7 @@
 //! What a kernel did, in numbers: how it is judged where there is no hardware.
 
+use std::collections::HashSet;
+
 use crate::ptx::Class;
 
 /// Counts over one or more launches. Coalescing, bank conflicts and divergence have a meaning only while warps run in
@@ -19,6 +21,8 @@ pub struct Counters {
     pub global_bytes_written: u64,
     /// Sectors of 32 bytes that these requests touched.
     pub global_sectors: u64,
+    /// Sectors that had not been read or written by the same block before: what a cache of each block lets through.
+    pub fetched_sectors: u64,
     /// The fewest sectors that could hold as many bytes, request by request.
     pub ideal_sectors: u64,
     /// Instructions of warps that accessed shared memory.
@@ -48,6 +52,7 @@ impl Counters {
         self.global_bytes_read += other.global_bytes_read;
         self.global_bytes_written += other.global_bytes_written;
         self.global_sectors += other.global_sectors;
+        self.fetched_sectors += other.fetched_sectors;
         self.ideal_sectors += other.ideal_sectors;
         self.shared_requests += other.shared_requests;
         self.bank_conflicts += other.bank_conflicts;
@@ -63,8 +68,9 @@ impl Counters {
         self.instructions[class as usize] += u64::from(threads);
     }
 
-    /// One request of a warp: an address for each of its threads, `size` bytes each.
-    pub(super) fn global(&mut self, addresses: &[u64], size: usize, write: bool) {
+    /// One request of a warp: an address for each of its threads, `size` bytes each. `seen` are the sectors that its
+    /// block has read and written.
+    pub(super) fn global(&mut self, addresses: &[u64], size: usize, write: bool, seen: &mut HashSet<(u64, bool)>) {
         let bytes = (addresses.len() * size) as u64;
         let mut sectors: Vec<u64> = addresses.iter().flat_map(|a| [a / 32, (a + size as u64 - 1) / 32]).collect();
         sectors.sort_unstable();
@@ -75,6 +81,7 @@ impl Counters {
         distinct.dedup();
         self.global_requests += 1;
         self.global_sectors += sectors.len() as u64;
+        self.fetched_sectors += sectors.iter().filter(|&&sector| seen.insert((sector, write))).count() as u64;
         self.ideal_sectors += ((distinct.len() * size) as u64).div_ceil(32);
         let counter = if write { &mut self.global_bytes_written } else { &mut self.global_bytes_read };
         *counter += bytes;
@@ -104,8 +111,10 @@ mod tests {
         let count = |stride: u64, start: u64, size: usize| {
             let mut counters = Counters::default();
             let addresses: Vec<u64> = (0..32).map(|i| start + i * stride).collect();
-            counters.global(&addresses, size, false);
-            (counters.global_sectors, counters.ideal_sectors)
+            let mut seen = HashSet::new();
+            (0..2).for_each(|_| counters.global(&addresses, size, false, &mut seen));
+            assert_eq!(2 * counters.fetched_sectors, counters.global_sectors, "the second time from the cache");
+            (counters.global_sectors / 2, counters.ideal_sectors / 2)
         };
         assert_eq!(count(4, 0, 4), (4, 4));
         assert_eq!(count(4, 16, 4), (5, 4), "not aligned to a sector");

@@ -415,7 +415,7 @@ fn count(block: &mut Block<'_>, active: u32, space: Space, addresses: &Lanes, si
         }
     }
     if !global.is_empty() {
-        block.counters.global(&global, size, access != Access::Read);
+        block.counters.global(&global, size, access != Access::Read, &mut block.seen);
     }
     if !shared.is_empty() {
         block.counters.shared(&shared, size);
