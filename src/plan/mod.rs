@@ -404,8 +404,9 @@ impl<T: Real> Plan<T> {
         self.pool.run_pieces(len, |range| {
             // SAFETY: pieces are disjoint.
             let sum = unsafe { gradient.range(range.clone()) };
-            sum.fill(T::ZERO);
-            for lane in used {
+            let Some((first, others)) = used.split_first() else { return sum.fill(T::ZERO) };
+            sum.copy_from_slice(&first.gradient[range.clone()]);
+            for lane in others {
                 wide(
                     #[inline(always)]
                     || sum.iter_mut().zip(&lane.gradient[range.clone()]).for_each(|(sum, &g)| *sum += g),
