@@ -6,6 +6,7 @@ use std::sync::OnceLock;
 #[cfg(feature = "cuda")]
 use std::sync::Arc;
 
+use crate::device::cpu::aligned::Aligned;
 #[cfg(feature = "cuda")]
 use crate::device::cuda::{Buffer, Cuda};
 #[cfg(feature = "cuda")]
@@ -18,7 +19,7 @@ use crate::real::Real;
 #[derive(Debug)]
 pub(crate) struct Vector<T> {
     /// Empty while the device's copy is newer.
-    host: OnceLock<Vec<T>>,
+    host: OnceLock<Aligned<T>>,
     #[cfg(feature = "cuda")]
     device: Option<Buffer<T>>,
     /// Whether the device's copy is old.
@@ -29,7 +30,7 @@ pub(crate) struct Vector<T> {
 impl<T: Real> From<Vec<T>> for Vector<T> {
     fn from(values: Vec<T>) -> Self {
         Self {
-            host: OnceLock::from(values),
+            host: OnceLock::from(Aligned::from(&values[..])),
             #[cfg(feature = "cuda")]
             device: None,
             #[cfg(feature = "cuda")]
@@ -74,16 +75,16 @@ impl<T: Real> DerefMut for Vector<T> {
 #[cfg(not(feature = "cuda"))]
 impl<T: Real> Vector<T> {
     /// Without a device the host's copy is always there.
-    fn read_back(&self) -> Vec<T> {
-        Vec::new()
+    fn read_back(&self) -> Aligned<T> {
+        Aligned::zeros(0)
     }
 }
 
 #[cfg(feature = "cuda")]
 impl<T: Real> Vector<T> {
-    fn read_back(&self) -> Vec<T> {
-        let Some(device) = &self.device else { return Vec::new() };
-        let mut values = vec![T::from_f64(f64::NAN); device.len()];
+    fn read_back(&self) -> Aligned<T> {
+        let Some(device) = &self.device else { return Aligned::zeros(0) };
+        let mut values = Aligned::zeros(device.len());
         if device.read(0, &mut values).is_err() {
             values.fill(T::from_f64(f64::NAN));
         }

@@ -7,7 +7,7 @@ use crate::real::Real;
 /// Bytes of a cache line, and of the longest vectors.
 const LINE: usize = 64;
 
-/// A slice of zeros to begin with, the first of them at the beginning of a cache line.
+/// A slice of which the first element lies at the beginning of a cache line.
 #[derive(Debug)]
 pub(crate) struct Aligned<T> {
     memory: Vec<T>,
@@ -20,6 +20,14 @@ impl<T: Real> Aligned<T> {
         let memory = vec![T::ZERO; len + slack];
         let start = memory.as_ptr().align_offset(LINE).min(slack);
         Self { memory, used: start..start + len }
+    }
+}
+
+impl<T: Real> From<&[T]> for Aligned<T> {
+    fn from(values: &[T]) -> Self {
+        let mut copy = Self::zeros(values.len());
+        copy.copy_from_slice(values);
+        copy
     }
 }
 
