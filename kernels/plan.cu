@@ -7,6 +7,15 @@ KERNEL copy(const real* from, Adjoint to, size_t n) {
     if (i < n) to.put(i, from[i]);
 }
 
+// The sum of the lanes of a gradient, first to last. A thread has an element.
+KERNEL add_lanes(const real* lanes, real* sum, int count, size_t n) {
+    size_t i = thread_index();
+    if (i >= n) return;
+    real value = lanes[i];
+    for (int lane = 1; lane < count; lane++) value += lanes[lane * n + i];
+    sum[i] = value;
+}
+
 // All elements the same. A thread has an element.
 KERNEL fill(Adjoint to, real value, size_t n) {
     size_t i = thread_index();

@@ -50,14 +50,15 @@ pub trait Op<T: Real>: Debug + Send + Sync {
         0
     }
 
-    /// Elements that it makes of the parameters once a replay, for all tiles. `passes` says whose adjoints are asked for.
-    fn packed(&self, inputs: &[usize], passes: &[bool]) -> usize {
+    /// Elements that it makes of the parameters once a replay, for all tiles. `passes` says which inputs' adjoints are asked
+    /// for, if a backward pass will follow.
+    fn packed(&self, inputs: &[usize], passes: Option<&[bool]>) -> usize {
         let _ = (inputs, passes);
         0
     }
 
     /// Makes them, before the first tile.
-    fn pack(&self, params: &[T], inputs: &[usize], passes: &[bool], packed: &mut [T]) {
+    fn pack(&self, params: &[T], inputs: &[usize], passes: Option<&[bool]>, packed: &mut [T]) {
         let _ = (params, inputs, passes, packed);
     }
 

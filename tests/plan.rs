@@ -270,11 +270,9 @@ fn a_profile_names_every_kind_of_instruction() {
     plan.start_profile();
     plan.mean_and_gradient(&mut store, 1000, &[Feed::Rows(&rows)]).unwrap();
     let profile = plan.profile();
-    for (direction, shapes) in [("forward ", ["3 x 8", "8 x 8", "8 x 1"]), ("backward", ["3 x 8", "8 x 8", "8 x 1"])] {
-        for shape in shapes {
-            let name = format!("{direction} linear [{shape}]");
-            assert!(profile.shares.iter().any(|s| s.instruction == name && s.count == 1), "{name} in\n{profile}");
-        }
+    for direction in ["forward ", "backward"] {
+        let name = format!("{direction} linear [3 x 8] [8 x 8] [8 x 1]");
+        assert!(profile.shares.iter().any(|s| s.instruction == name && s.count == 1), "{name} in\n{profile}");
     }
     let total: f64 = profile.shares.iter().map(|s| s.seconds).sum();
     assert!(total > 0.0 && total < 10.0 && profile.shares.is_sorted_by(|a, b| a.seconds >= b.seconds));

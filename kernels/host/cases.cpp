@@ -191,36 +191,53 @@ void cases(size_t rows, size_t cols) {
 
 namespace linear {
 #include "linear.cu"
+// Two layers: tanh on some columns of one input, in reverse, and on two columns of another; then a map to 3 columns.
 void cases(size_t rows, size_t cols) {
-    size_t depth = cols + 3;
-    RUN(tiles(rows, cols, TILE), linear_forward, in(rows * depth), in(depth * cols), in(cols), out(rows * cols),
-        out(rows * cols), 0, 2, rows, cols, depth);
-    expect(3, [&](size_t i) {
-        double sum = drawn(2, i % cols);
-        for (size_t k = 0; k < depth; k++) sum += drawn(0, i / cols * depth + k) * drawn(1, k * cols + i % cols);
-        return tanh(sum);
-    });
-    RUN(tiles(rows, cols, TILE), linear_forward, in(rows * depth), in(depth * cols), nullptr, changed(rows * cols),
-        nullptr, 1, 0, rows, cols, depth);
-    RUN(tiles(rows, depth, TILE), linear_input_adjoint, in(rows * cols), in(depth * cols), set(rows * depth), rows,
-        cols, depth);
-    expect(2, [&](size_t i) {
+    unsigned hidden = cols, depth = cols + 2, bias = depth * hidden, second = bias + hidden, n = second + 3 * hidden;
+    std::vector<unsigned> words = {2, depth, hidden, 2, 0, bias, hidden, 0, hidden, 3, 0, second, NONE, NONE, NONE};
+    for (unsigned k = 0; k < depth; k++)
+        for (size_t word : {size_t(k >= cols), k < cols ? cols + 3 : 2, k < cols ? cols - 1 - k : k - cols})
+            words.push_back(word);
+    auto word = [&](size_t i) { return words[i]; };
+    // Column k of what the first layer sees of the inputs, the launch's first buffers.
+    auto x = [&](size_t row, size_t k) {
+        return k < cols ? drawn(0, row * (cols + 3) + cols - 1 - k) : drawn(1, row * 2 + k - cols);
+    };
+    RUN(tiles(rows, 1, TILE), linear_forward, (Inputs{in(rows * (cols + 3)), in(rows * 2)}), in(n),
+        Table{in(words.size(), word)}, out(rows * 3), out(rows * 2 * hidden), 1, 0, 2, rows);
+    expect(4, [&](size_t i) {
         double sum = 0;
-        for (size_t k = 0; k < cols; k++) sum += drawn(0, i / depth * cols + k) * drawn(1, i % depth * cols + k);
+        for (size_t j = 0; j < hidden; j++) {
+            double inner = drawn(2, bias + j);
+            for (size_t k = 0; k < depth; k++) inner += x(i / 3, k) * drawn(2, k * hidden + j);
+            sum += tanh(inner) * drawn(2, second + j * 3 + i % 3);
+        }
         return sum;
     });
-    RUN(tiles(depth, cols, TILE), linear_weight_gradient, in(rows * depth), in(rows * cols), changed(depth * cols),
-        rows, cols, depth);
-    expect(2, [&](size_t i) {
-        double sum = drawn(2, i);
-        for (size_t k = 0; k < rows; k++) sum += drawn(0, k * depth + i / cols) * drawn(1, k * cols + i % cols);
+    RUN(tiles(rows, cols, TILE), linear_forward, (Inputs{in(rows * (cols + 3)), in(rows * 2)}), in(n),
+        Table{in(words.size(), word)}, nullptr, changed(rows * 2 * hidden), 0, 0, 1, rows);
+    RUN(tiles(rows, 1, TILE), linear_input_adjoint, in(rows * 3), in(n), Table{in(words.size(), word)},
+        changed(rows * 2 * hidden), (Targets{changed(rows * (cols + 3)), changed(rows * 2)}), 3u, 0, 2, rows);
+    expect(5, [&](size_t i) {
+        double sum = drawn(5, i);
+        for (size_t j = 0; j < hidden; j++) {
+            double g = 0;
+            for (size_t c = 0; c < 3; c++) g += drawn(0, i / 2 * 3 + c) * drawn(1, second + j * 3 + c);
+            sum += g * drawn(3, i / 2 * hidden + j) * drawn(1, (cols + i % 2) * hidden + j);
+        }
         return sum;
     });
-    RUN(threads(rows * cols), linear_through_activation, changed(rows * cols), in(rows * cols), rows * cols);
-    RUN(blocks((cols + 31) / 32), linear_bias_gradient, in(rows * cols), changed(cols), rows, cols);
-    expect(1, [&](size_t i) {
-        double sum = drawn(1, i);
-        for (size_t k = 0; k < rows; k++) sum += drawn(0, k * cols + i);
+    size_t across = (depth + TILE - 1) / TILE * ((hidden + TILE - 1) / TILE) + (hidden + TILE - 1) / TILE, lanes = 2;
+    Grid grid = {unsigned(across), unsigned(lanes), 256};
+    RUN(grid, linear_gradient, (Inputs{in(rows * (cols + 3)), in(rows * 2)}), in(rows * 3), in(rows * 2 * hidden),
+        Table{in(words.size(), word)}, changed(lanes * n), n, 0, n, rows);
+    expect(5, [&](size_t i) {
+        size_t at = i % n, share = (rows + lanes - 1) / lanes, from = i / n * share;
+        double sum = drawn(5, i);
+        for (size_t row = from; row < std::min(from + share, rows); row++) {
+            if (at < second) sum += drawn(3, row * hidden + at % hidden) * (at < bias ? x(row, at / hidden) : 1);
+            else sum += drawn(3, (rows + row) * hidden + (at - second) / 3) * drawn(2, row * 3 + (at - second) % 3);
+        }
         return sum;
     });
 }
@@ -328,6 +345,8 @@ void cases(size_t rows, size_t cols) {
     size_t n = rows * cols;
     RUN(threads(n), copy, in(n), added(n), n);
     RUN(threads(n), fill, set(n), real(2), n);
+    RUN(threads(n), add_lanes, in(3 * n), out(n), 3, n);
+    expect(1, [&](size_t i) { return drawn(0, i) + drawn(0, n + i) + drawn(0, 2 * n + i); });
     RUN(blocks(1, 1024), total, in(n), out<double>(1), n);
     expect(1, [&](size_t) {
         double sum = 0;

@@ -14,11 +14,12 @@ use crate::error::Error;
 use crate::graph::{Graph, Var};
 use crate::models::{
     AnyFamily, Density, ExplicitDensity, ExplicitFamily, Family, OnEpoch, Problem, Trained, check_widths,
-    explicit_model, maximum_likelihood, or_constant,
+    explicit_model, maximum_likelihood,
 };
 use crate::nn::Mlp;
 use crate::ops::coupling::Direction;
 use crate::ops::elementwise::Activation;
+use crate::ops::linear::Input;
 use crate::real::Real;
 use crate::rng::permutation;
 use crate::store::{Init, Layout, Param, Scope};
@@ -347,11 +348,13 @@ impl CouplingFlow {
     ) -> Result<(Var, Var), Error> {
         let mut inputs = Vec::with_capacity(2);
         if !layer.identity.is_empty() {
-            inputs.push(graph.select(value, &layer.identity)?);
+            inputs.push(Input::Columns(value, &layer.identity));
         }
-        inputs.extend(context);
-        let inputs = or_constant(graph, inputs)?;
-        let raw = layer.conditioner.forward(graph, &inputs)?;
+        inputs.extend(context.iter().map(|&v| Input::All(v)));
+        if inputs.is_empty() {
+            inputs.push(Input::All(graph.constant(1.0, 1)?));
+        }
+        let raw = layer.conditioner.forward_on(graph, &inputs)?;
         match self.transform {
             Transform::Affine { clamp } => graph.coupling(value, raw, ln_det, &layer.transformed, clamp, direction),
             Transform::Spline { bins, bound } => {

@@ -4,7 +4,7 @@ use crate::error::Error;
 use crate::graph::{Graph, Var};
 use crate::models::{
     AnyFamily, Density, ExplicitDensity, ExplicitFamily, Family, OnEpoch, Problem, Trained, check_widths,
-    explicit_model, maximum_likelihood, or_constant,
+    explicit_model, maximum_likelihood,
 };
 use crate::nn::{Linear, Mlp};
 use crate::ops::elementwise::Activation;
@@ -95,7 +95,7 @@ impl MixtureNetwork {
 
     /// Records the parameters of the mixture.
     fn parameters<T: Real>(&self, graph: &mut Graph<T>, context: &[Var]) -> Result<Var, Error> {
-        let inputs = or_constant(graph, context.to_vec())?;
+        let inputs = if context.is_empty() { vec![graph.constant(1.0, 1)?] } else { context.to_vec() };
         let raw = self.network.forward(graph, &inputs)?;
         let one = graph.constant(1.0, 1)?;
         let start = graph.linear(&[one], self.start, None, Activation::Identity)?;

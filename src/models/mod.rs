@@ -204,8 +204,3 @@ pub(crate) fn check_widths<T: Real>(
     }
     Ok(())
 }
-
-/// The inputs of a network: what there is, or a constant if there is nothing to depend on.
-pub(crate) fn or_constant<T: Real>(graph: &mut Graph<T>, inputs: Vec<Var>) -> Result<Vec<Var>, Error> {
-    if inputs.is_empty() { Ok(vec![graph.constant(1.0, 1)?]) } else { Ok(inputs) }
-}

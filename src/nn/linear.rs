@@ -1,6 +1,7 @@
 use crate::error::Error;
 use crate::graph::{Graph, Var};
 use crate::ops::elementwise::Activation;
+use crate::ops::linear::Layer;
 use crate::real::Real;
 use crate::store::{Init, Param, Scope};
 
@@ -36,6 +37,11 @@ impl Linear {
     /// [`Error::Shape`] if the widths do not fit.
     pub fn forward<T: Real>(&self, graph: &mut Graph<T>, x: &[Var], f: Activation) -> Result<Var, Error> {
         graph.linear(x, self.weight, Some(self.bias), f)
+    }
+
+    /// The same as one of several layers that are recorded together.
+    pub fn layer(&self, activation: Activation) -> Layer {
+        Layer { weight: self.weight, bias: Some(self.bias), activation }
     }
 
     /// W, `[inputs x outputs]`.

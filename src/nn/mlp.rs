@@ -2,6 +2,7 @@ use crate::error::Error;
 use crate::graph::{Graph, Var};
 use crate::nn::Linear;
 use crate::ops::elementwise::Activation;
+use crate::ops::linear::Input;
 use crate::real::Real;
 use crate::store::{Init, Scope};
 
@@ -69,13 +70,18 @@ impl Mlp {
     /// # Errors
     /// [`Error::Shape`] if the widths do not fit.
     pub fn forward<T: Real>(&self, graph: &mut Graph<T>, inputs: &[Var]) -> Result<Var, Error> {
-        let mut x = inputs.to_vec();
-        for (i, layer) in self.layers.iter().enumerate() {
-            let last = i + 1 == self.layers.len();
-            let f = if last { Activation::Identity } else { self.activation };
-            x = vec![layer.forward(graph, &x, f)?];
-        }
-        Ok(x[0])
+        let inputs: Vec<Input<'_>> = inputs.iter().map(|&v| Input::All(v)).collect();
+        self.forward_on(graph, &inputs)
+    }
+
+    /// The same on inputs of which it takes some columns.
+    ///
+    /// # Errors
+    /// As [`Graph::layers`].
+    pub fn forward_on<T: Real>(&self, graph: &mut Graph<T>, inputs: &[Input<'_>]) -> Result<Var, Error> {
+        let f = |i| if i + 1 == self.layers.len() { Activation::Identity } else { self.activation };
+        let layers: Vec<_> = self.layers.iter().enumerate().map(|(i, layer)| layer.layer(f(i))).collect();
+        graph.layers(inputs, &layers)
     }
 
     /// The layers, first to last.

@@ -37,7 +37,7 @@ pub trait Kernels<T: Real> {
 /// Numbers as a [`Kernels::table`] holds them.
 pub fn words<T: Real>(numbers: &[T]) -> Vec<u32> {
     let halves = |&number: &T| {
-        let [bits, _] = Argument::real(number).0;
+        let bits = Argument::real(number).word();
         [bits as u32, (bits >> u32::BITS) as u32].into_iter().take(size_of::<T>() / size_of::<u32>())
     };
     numbers.iter().flat_map(halves).collect()
@@ -118,23 +118,45 @@ impl<T: Real> Adjoint<T> {
     }
 }
 
-impl<T> From<Adjoint<T>> for Argument {
-    fn from(adjoint: Adjoint<T>) -> Self {
-        let (address, add) = match adjoint {
-            Adjoint::Skip => (Address::NONE, 0),
-            Adjoint::Set(address) => (address, 0),
-            Adjoint::Add(address) => (address, 1),
-        };
-        Self([Self::from(address).0[0], add])
+impl<T> Adjoint<T> {
+    /// Where it goes, and whether it is added.
+    pub fn parts(self) -> (Address<T>, bool) {
+        match self {
+            Self::Skip => (Address::NONE, false),
+            Self::Set(address) => (address, false),
+            Self::Add(address) => (address, true),
+        }
     }
 }
 
-/// The part of the flat gradient that a plan trains.
+impl<T> From<Adjoint<T>> for Argument {
+    fn from(adjoint: Adjoint<T>) -> Self {
+        let (to, add) = adjoint.parts();
+        Self::words([to.raw(), u64::from(add)])
+    }
+}
+
+/// The part of the flat gradient that a plan trains. It is there once for each of some lanes, which the plan adds up in
+/// order: kernels that split the rows add each share to another lane, all others to the first.
 #[derive(Clone, Copy, Debug)]
 pub struct Gradient<T> {
     pub(crate) start: usize,
     pub(crate) len: usize,
     pub(crate) address: Address<T>,
+    pub(crate) lanes: usize,
+}
+
+/// All lanes of a gradient.
+#[derive(Clone, Debug)]
+pub struct Lanes<T> {
+    /// Where the first lane has, or would have, element 0 of the flat vector.
+    pub origin: Address<T>,
+    /// How many there are.
+    pub count: usize,
+    /// Elements from one to the next.
+    pub stride: usize,
+    /// The elements of the flat vector that they have.
+    pub range: std::ops::Range<usize>,
 }
 
 impl<T> Gradient<T> {
@@ -143,5 +165,11 @@ impl<T> Gradient<T> {
         let range = param.range();
         let start = range.start.checked_sub(self.start)?;
         (start + range.len() <= self.len).then(|| self.address.at(start))
+    }
+
+    /// All lanes; `None` if nothing is trained.
+    pub fn lanes(&self) -> Option<Lanes<T>> {
+        let &Self { start, len, address, lanes } = self;
+        (len > 0).then(|| Lanes { origin: address.before(start), count: lanes, stride: len, range: start..start + len })
     }
 }

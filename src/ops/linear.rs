@@ -1,13 +1,16 @@
-//! Linear map with its activation as epilogue, $y = f(x W + b)$.
+//! Layers one after another, $y = f_n(\cdots f_1(x W_1 + b_1) \cdots)$: a linear map with its activation as epilogue, or a
+//! multilayer perceptron.
 //!
-//! With $g = \bar y \odot f'(x W + b)$: $\bar x = g W^\top$, $\bar W = x^\top g$, $\bar b = \sum_r g_r$.
+//! With $x_1 = x$, $x_{l+1} = f_l(x_l W_l + b_l)$ and $g_l = \bar x_{l+1} \odot f_l'(x_l W_l + b_l)$:
+//! $\bar x_l = g_l W_l^\top$, $\bar W_l = x_l^\top g_l$, $\bar b_l = \sum_r g_{l,r}$.
 //!
 //! Several inputs stand for their concatenation, which is never formed: $x W = \sum_k x_k W_k$ with $W_k$ the rows
-//! of $W$ that meet $x_k$. An input that needs no gradient (data, context) then costs none.
+//! of $W$ that meet $x_k$. An input that needs no gradient (data, context) then costs none. An input may also be some
+//! columns of a value.
 
-use crate::device::cpu::gemm::{Mat, Packed, Start, gemm};
+use crate::device::cpu::gemm::{Mat, Packed, Scratch, Start, gemm};
 #[cfg(feature = "cuda")]
-use crate::device::cuda::{Address, Argument, Grid};
+use crate::device::cuda::{Argument, Grid};
 use crate::error::Error;
 use crate::graph::{Graph, Var};
 use crate::math::wide;
@@ -19,109 +22,274 @@ use crate::ops::Case;
 use crate::real::Real;
 use crate::store::Param;
 
-/// Rows and columns of the result that a block of threads computes, as in `kernels/linear.cu`.
-#[cfg(feature = "cuda")]
-const TILE: usize = 64;
-
-#[derive(Debug)]
-struct Linear {
-    weight: Param,
-    bias: Option<Param>,
-    activation: Activation,
+/// Weight, bias and activation of $f(x W + b)$.
+#[derive(Clone, Copy, Debug)]
+pub struct Layer {
+    /// W, `[inputs x outputs]`.
+    pub weight: Param,
+    /// b, `[1 x outputs]`; `None` for none.
+    pub bias: Option<Param>,
+    /// f
+    pub activation: Activation,
 }
 
-impl Linear {
-    /// The part of W (or of its gradient) that meets the k-th input, whose rows start at `start`.
-    fn block(&self, start: usize, width: usize) -> std::ops::Range<usize> {
-        start * self.weight.cols()..(start + width) * self.weight.cols()
+#[derive(Debug)]
+struct Layers {
+    /// For each input, which of its columns are taken; empty for all.
+    columns: Vec<Vec<usize>>,
+    /// First to last.
+    layers: Vec<Layer>,
+}
+
+impl Layers {
+    /// Number of columns that are taken of each input.
+    fn taken<'a>(&'a self, inputs: &'a [usize]) -> impl Iterator<Item = usize> + 'a {
+        inputs.iter().zip(&self.columns).map(|(&width, columns)| if columns.is_empty() { width } else { columns.len() })
+    }
+
+    /// Columns that are gathered from values of which some are taken.
+    fn gathered(&self) -> usize {
+        self.columns.iter().map(Vec::len).sum()
+    }
+
+    /// Elements per row of a layer's slope and, after it, of its value in `saved`. The last value is the output.
+    fn kept(&self, l: usize) -> [usize; 2] {
+        let (cols, last) = (self.layers[l].weight.cols(), l + 1 == self.layers.len());
+        let slope = if last && self.layers[l].activation == Activation::Identity { 0 } else { cols };
+        [slope, if last { 0 } else { cols }]
+    }
+
+    fn check(&self, inputs: &[usize]) -> Result<(), String> {
+        for (&width, columns) in inputs.iter().zip(&self.columns) {
+            let twice = (1..columns.len()).any(|i| columns[..i].contains(&columns[i]));
+            if twice || columns.iter().any(|&c| c >= width) {
+                return Err(format!("columns {columns:?} must be distinct columns of a value {width} wide"));
+            }
+        }
+        let params = Op::<f64>::params(self);
+        if (1..params.len()).any(|i| params[..i].contains(&params[i])) {
+            return Err("two of the layers share a parameter; record them one by one".into());
+        }
+        let mut width: usize = self.taken(inputs).sum();
+        for Layer { weight, bias, .. } in &self.layers {
+            let (rows, cols) = (weight.rows(), weight.cols());
+            if width != rows {
+                return Err(format!("inputs {inputs:?} have {width} columns together, the weight is {rows} x {cols}"));
+            }
+            if let Some(b) = bias.filter(|b| (b.rows(), b.cols()) != (1, cols)) {
+                return Err(format!("the bias is {} x {}, it must be 1 x {cols}", b.rows(), b.cols()));
+            }
+            width = cols;
+        }
+        Ok(())
     }
 }
 
-impl<T: Real> Op<T> for Linear {
+impl Layer {
+    /// The part of W (or of its gradient) that meets an input of this width, whose rows start at `start`.
+    fn block(&self, start: usize, width: usize) -> std::ops::Range<usize> {
+        start * self.weight.cols()..(start + width) * self.weight.cols()
+    }
+
+    /// y = x W + b with x side by side in parts, each with its width, and the packed parts of W that meet them.
+    fn product<'a, T: Real>(
+        &self,
+        (params, packed): (&[T], &mut &[T]),
+        rows: usize,
+        x: impl Iterator<Item = (&'a [T], usize)>,
+        y: &mut [T],
+        scratch: &mut Scratch<T>,
+    ) {
+        let cols = self.weight.cols();
+        let mut start = self.bias.map_or(Start::Zero, |b| Start::Bias(&params[b.range()]));
+        for (x, width) in x {
+            gemm(Mat::new(x, rows, width), Packed::take(packed, width, cols), start, y, cols, scratch);
+            start = Start::Add;
+        }
+    }
+
+    /// db += the sum of g over the rows.
+    fn add_bias_gradient<T: Real>(&self, g: &[T], tile: &mut Backward<'_, T>) {
+        let mut db = self.bias.map_or(Adjoint::Skip, |b| tile.gradient.of(b));
+        let Some(db) = db.zeroed() else { return };
+        wide(#[inline(always)] || {
+            g.chunks_exact(self.weight.cols()).for_each(|g| db.iter_mut().zip(g).for_each(|(db, &g)| *db += g));
+        });
+    }
+
+    /// dW += x^T g, then g W^T in the place of x.
+    fn backward_of_hidden<T: Real>(&self, packed: &mut &[T], g: &[T], x: &mut [T], tile: &mut Backward<'_, T>) {
+        let (rows, depth, cols) = (tile.rows, self.weight.rows(), self.weight.cols());
+        let g = Mat::new(g, rows, cols);
+        if let Some((start, dw)) = tile.gradient.of(self.weight).product() {
+            gemm(Mat::new(x, rows, depth).t(), g, start, dw, cols, tile.scratch);
+        }
+        gemm(g, Packed::take(packed, cols, depth), Start::Zero, x, depth, tile.scratch);
+    }
+}
+
+impl Layers {
+    /// The inputs as the first layer takes them; those of which it takes some columns lie in `gathered`.
+    fn parts<'a, T>(
+        &'a self,
+        rows: usize,
+        inputs: &'a [&'a [T]],
+        widths: &'a [usize],
+        mut gathered: &'a [T],
+    ) -> impl Iterator<Item = (&'a [T], usize)> {
+        inputs.iter().zip(widths).zip(&self.columns).map(move |((&x, &width), columns)| {
+            if columns.is_empty() {
+                return (x, width);
+            }
+            let (part, rest) = gathered.split_at(rows * columns.len());
+            gathered = rest;
+            (part, columns.len())
+        })
+    }
+
+    /// The columns that are taken of each input that is not taken whole, one input after the other.
+    fn gather<T: Copy>(&self, rows: usize, inputs: &[&[T]], widths: &[usize], mut gathered: &mut [T]) {
+        for ((&x, &width), columns) in inputs.iter().zip(widths).zip(&self.columns).filter(|(_, c)| !c.is_empty()) {
+            let (part, rest) = gathered.split_at_mut(rows * columns.len());
+            for (part, x) in part.chunks_exact_mut(columns.len()).zip(x.chunks_exact(width)) {
+                part.iter_mut().zip(columns).for_each(|(part, &c)| *part = x[c]);
+            }
+            gathered = rest;
+        }
+    }
+
+    /// Contributions of the first layer, given its g: to the gradient of its weight, and to the adjoints of the inputs.
+    fn backward_of_inputs<T: Real>(
+        &self,
+        packed: &mut &[T],
+        g: &[T],
+        mut gathered: &mut [T],
+        tile: &mut Backward<'_, T>,
+    ) {
+        let (rows, layer) = (tile.rows, &self.layers[0]);
+        let cols = layer.weight.cols();
+        let g = Mat::new(g, rows, cols);
+        let mut d_weight = tile.gradient.of(layer.weight);
+        let mut row = 0;
+        let inputs = tile.inputs.iter().zip(tile.input_widths).zip(&self.columns);
+        for (((&x, &width), columns), dx) in inputs.zip(&mut *tile.input_adjoints) {
+            let taken = if columns.is_empty() { width } else { columns.len() };
+            let (part, rest) = gathered.split_at_mut(rows * columns.len());
+            if let Some((start, dw)) = d_weight.product() {
+                let x = Mat::new(if columns.is_empty() { x } else { &*part }, rows, taken);
+                gemm(x.t(), g, start, &mut dw[layer.block(row, taken)], cols, tile.scratch);
+            }
+            if columns.is_empty() {
+                if let Some((start, dx)) = dx.product() {
+                    gemm(g, Packed::take(packed, cols, taken), start, dx, width, tile.scratch);
+                }
+            } else if let Some(dx) = dx.zeroed() {
+                gemm(g, Packed::take(packed, cols, taken), Start::Zero, part, taken, tile.scratch);
+                for (dx, part) in dx.chunks_exact_mut(width).zip(part.chunks_exact(taken)) {
+                    columns.iter().zip(part).for_each(|(&c, &part)| dx[c] += part);
+                }
+            }
+            (row, gathered) = (row + taken, rest);
+        }
+    }
+
+    /// Each block of a weight that a forward multiplies with, in its order: the layer, its first row, its rows.
+    fn blocks<'a>(&'a self, inputs: &'a [usize]) -> impl Iterator<Item = (&'a Layer, usize, usize)> {
+        let starts = self.taken(inputs).scan(0, |end, width| Some(std::mem::replace(end, *end + width)));
+        let first = starts.zip(self.taken(inputs)).map(|(start, width)| (&self.layers[0], start, width));
+        first.chain(self.layers[1..].iter().map(|layer| (layer, 0, layer.weight.rows())))
+    }
+
+    /// Those whose transposes a backward multiplies with, in its order.
+    fn transposed<'a>(
+        &'a self,
+        inputs: &'a [usize],
+        passes: Option<&'a [bool]>,
+    ) -> impl Iterator<Item = (&'a Layer, usize, usize)> {
+        let hidden = self.layers[1..].iter().rev().filter(move |_| passes.is_some());
+        let first = self.blocks(inputs).zip(passes.unwrap_or_default()).filter(|(_, passes)| **passes);
+        hidden.map(|layer| (layer, 0, layer.weight.rows())).chain(first.map(|(block, _)| block))
+    }
+}
+
+impl<T: Real> Op<T> for Layers {
     fn name(&self) -> &'static str {
         "linear"
     }
 
     fn shapes(&self, inputs: &[usize]) -> Result<Vec<usize>, Error> {
-        let (width, rows, cols) = (inputs.iter().sum::<usize>(), self.weight.rows(), self.weight.cols());
-        if width != rows {
-            let why = format!("inputs {inputs:?} have {width} columns together, the weight is {rows} x {cols}");
-            return Err(Error::shape("linear", why));
-        }
-        match self.bias {
-            Some(b) if (b.rows(), b.cols()) != (1, cols) => {
-                let why = format!("the bias is {} x {}, it must be 1 x {cols}", b.rows(), b.cols());
-                Err(Error::shape("linear", why))
-            }
-            _ => Ok(vec![cols]),
-        }
+        self.check(inputs).map_err(|why| Error::shape(Op::<T>::name(self), why))?;
+        Ok(self.layers.last().map(|layer| layer.weight.cols()).into_iter().collect())
     }
 
     fn params(&self) -> Vec<Param> {
-        [self.weight].into_iter().chain(self.bias).collect()
+        self.layers.iter().flat_map(|layer| [layer.weight].into_iter().chain(layer.bias)).collect()
     }
 
     fn reads(&self) -> Reads {
         Reads::Inputs
     }
 
+    /// The gathered columns; then slope and value of each layer.
     fn saved(&self, _: &[usize]) -> usize {
-        if self.activation == Activation::Identity { 0 } else { self.weight.cols() }
+        self.gathered() + (0..self.layers.len()).map(|l| self.kept(l).iter().sum::<usize>()).sum::<usize>()
     }
 
-    /// The blocks of W, then the transposes of those that a backward needs.
-    fn packed(&self, inputs: &[usize], passes: &[bool]) -> usize {
-        let cols = self.weight.cols();
-        let transposed = inputs.iter().zip(passes).filter(|(_, passes)| **passes).map(|(&width, _)| Packed::<T>::len(cols, width));
-        inputs.iter().map(|&width| Packed::<T>::len(width, cols)).chain(transposed).sum()
+    /// The blocks of all weights, then the transposes of those that a backward needs.
+    fn packed(&self, inputs: &[usize], passes: Option<&[bool]>) -> usize {
+        let blocks = self.blocks(inputs).map(|(layer, _, rows)| Packed::<T>::len(rows, layer.weight.cols()));
+        let transposed = self.transposed(inputs, passes);
+        blocks.chain(transposed.map(|(layer, _, rows)| Packed::<T>::len(layer.weight.cols(), rows))).sum()
     }
 
-    fn pack(&self, params: &[T], inputs: &[usize], passes: &[bool], mut packed: &mut [T]) {
-        let (weight, cols) = (&params[self.weight.range()], self.weight.cols());
-        let starts = inputs.iter().scan(0, |end, width| Some(std::mem::replace(end, *end + width)));
-        let blocks = starts.zip(inputs).map(|(start, &width)| Mat::new(&weight[self.block(start, width)], width, cols));
-        let transposed = blocks.clone().zip(passes).filter(|(_, passes)| **passes).map(|(block, _)| block.t());
-        blocks.chain(transposed).for_each(|block| block.pack(&mut packed));
+    fn pack(&self, params: &[T], inputs: &[usize], passes: Option<&[bool]>, mut packed: &mut [T]) {
+        let matrix = |(layer, start, rows): (&Layer, usize, usize)| {
+            Mat::new(&params[layer.weight.range()][layer.block(start, rows)], rows, layer.weight.cols())
+        };
+        let transposed = self.transposed(inputs, passes).map(|block| matrix(block).t());
+        self.blocks(inputs).map(matrix).chain(transposed).for_each(|block| block.pack(&mut packed));
     }
 
     fn forward(&self, tile: &mut Forward<'_, T>) {
-        let cols = self.weight.cols();
+        let rows = tile.rows;
         let mut packed = tile.packed;
-        let y = &mut *tile.outputs[0];
-        let mut start = self.bias.map_or(Start::Zero, |b| Start::Bias(&tile.params[b.range()]));
-        for (&x, &width) in tile.inputs.iter().zip(tile.input_widths) {
-            let w = Packed::take(&mut packed, width, cols);
-            gemm(Mat::new(x, tile.rows, width), w, start, y, cols, tile.scratch);
-            start = Start::Add;
+        let (gathered, mut rest) = std::mem::take(&mut tile.saved).split_at_mut(rows * self.gathered());
+        self.gather(rows, tile.inputs, tile.input_widths, gathered);
+        let mut x: (&[T], usize) = (&[], 0);
+        for (l, layer) in self.layers.iter().enumerate() {
+            let [slope, value] = self.kept(l).map(|cols| rows * cols);
+            let (slope, after) = rest.split_at_mut(slope);
+            let (value, after) = after.split_at_mut(value);
+            let y = if l + 1 == self.layers.len() { std::mem::take(&mut tile.outputs[0]) } else { value };
+            if l == 0 {
+                let parts = self.parts(rows, tile.inputs, tile.input_widths, gathered);
+                layer.product((tile.params, &mut packed), rows, parts, y, tile.scratch);
+            } else {
+                layer.product((tile.params, &mut packed), rows, [x].into_iter(), y, tile.scratch);
+            }
+            layer.activation.apply(y, if tile.keep { slope } else { &mut [] });
+            (x, rest) = ((&*y, layer.weight.cols()), after);
         }
-        let slope = if tile.keep { &mut *tile.saved } else { &mut [] };
-        self.activation.apply(y, slope);
     }
 
+    /// From the last layer to the first. The g of a hidden layer takes the place of its value, which is read no more.
     fn backward(&self, tile: &mut Backward<'_, T>) {
-        let (rows, cols) = (tile.rows, self.weight.cols());
-        let g = &mut *tile.output_adjoints[0];
-        if self.activation != Activation::Identity {
-            wide(#[inline(always)] || g.iter_mut().zip(&*tile.saved).for_each(|(g, &slope)| *g *= slope));
-        }
-        let g = &*g;
-        if let Some(db) = self.bias.map_or(Adjoint::Skip, |b| tile.gradient.of(b)).zeroed() {
-            wide(#[inline(always)] || g.chunks_exact(cols).for_each(|g| db.iter_mut().zip(g).for_each(|(db, &g)| *db += g)));
-        }
-        let mut packed = &tile.packed[Op::<T>::packed(self, tile.input_widths, &[])..];
-        let mut d_weight = tile.gradient.of(self.weight);
-        let mut row = 0;
-        for ((&x, &width), dx) in tile.inputs.iter().zip(tile.input_widths).zip(&mut *tile.input_adjoints) {
-            let block = self.block(row, width);
-            if let Some((start, dx)) = dx.product() {
-                let w_transposed = Packed::take(&mut packed, cols, width);
-                gemm(Mat::new(g, rows, cols), w_transposed, start, dx, width, tile.scratch);
+        let rows = tile.rows;
+        let (gathered, mut rest) = std::mem::take(&mut tile.saved).split_at_mut(rows * self.gathered());
+        let mut g = std::mem::take(&mut tile.output_adjoints[0]);
+        let mut packed = &tile.packed[Op::<T>::packed(self, tile.input_widths, None)..];
+        for (l, layer) in self.layers.iter().enumerate().rev() {
+            let (front, slope) = rest.split_at_mut(rest.len() - rows * self.kept(l)[0]);
+            if !slope.is_empty() {
+                wide(#[inline(always)] || g.iter_mut().zip(&*slope).for_each(|(g, &slope)| *g *= slope));
             }
-            if let Some((start, dw)) = d_weight.product() {
-                let x_transposed = Mat::new(x, rows, width).t();
-                gemm(x_transposed, Mat::new(g, rows, cols), start, &mut dw[block], cols, tile.scratch);
+            layer.add_bias_gradient(g, tile);
+            if l == 0 {
+                return self.backward_of_inputs(&mut packed, g, gathered, tile);
             }
-            row += width;
+            let (front, x) = front.split_at_mut(front.len() - rows * self.kept(l - 1)[1]);
+            layer.backward_of_hidden(&mut packed, g, x, tile);
+            (g, rest) = (x, front);
         }
     }
 
@@ -131,51 +299,112 @@ impl<T: Real> Op<T> for Linear {
     }
 }
 
+/// Rows and columns of the result that a block of threads computes, as in `kernels/linear.cu`.
 #[cfg(feature = "cuda")]
-impl<T: Real> Kernels<T> for Linear {
-    /// One product for each input; the last applies the activation.
+const TILE: usize = 64;
+
+/// Layers of up to so many columns are launched together, a block taking its rows through all of them.
+#[cfg(feature = "cuda")]
+const NARROW: usize = 128;
+
+#[cfg(feature = "cuda")]
+impl Layers {
+    /// The layers that each launch has, first to last, and the widest extent of its columns.
+    fn launches(&self, extent: impl Fn(&Layer) -> usize) -> Vec<(std::ops::Range<usize>, usize)> {
+        let count = self.layers.len();
+        if self.layers.iter().all(|layer| layer.weight.cols() <= NARROW) {
+            return vec![(0..count, 1)];
+        }
+        self.layers.iter().enumerate().map(|(l, layer)| (l..l + 1, extent(layer))).collect()
+    }
+}
+
+#[cfg(feature = "cuda")]
+impl<T: Real> Kernels<T> for Layers {
+    /// `Table` of the kernels: the number of layers, `Layer` of each, and `Column` of each of the first one's.
+    fn table(&self, inputs: &[usize]) -> Vec<u32> {
+        let mut words = vec![self.layers.len() as u32];
+        let mut place = self.gathered();
+        for (l, layer) in self.layers.iter().enumerate() {
+            let [slope, value] = self.kept(l);
+            let slope_at = if slope == 0 { u32::MAX } else { place as u32 };
+            let bias = layer.bias.map_or(u32::MAX, |b| b.range().start as u32);
+            let shape = [layer.weight.rows(), layer.weight.cols(), layer.activation as usize].map(|n| n as u32);
+            words.extend(shape);
+            words.extend([layer.weight.range().start as u32, bias, (place + slope) as u32, slope_at]);
+            place += value + slope;
+        }
+        for (i, (&width, columns)) in inputs.iter().zip(&self.columns).enumerate() {
+            let mut column = |c| words.extend([i, width, c].map(|n| n as u32));
+            if columns.is_empty() { (0..width).for_each(&mut column) } else { columns.iter().copied().for_each(column) }
+        }
+        words
+    }
+
     fn forward(&self, tile: &cuda::Forward<'_, T>) -> Result<(), Error> {
-        let (cols, last) = (self.weight.cols(), tile.inputs.len() - 1);
-        let weight = tile.params.at(self.weight.range().start);
-        let bias = self.bias.map_or(Address::NONE, |b| tile.params.at(b.range().start));
-        let mut start = 0;
-        for (i, (&x, &width)) in tile.inputs.iter().zip(tile.input_widths).enumerate() {
-            let f = if i == last { self.activation } else { Activation::Identity };
-            let slope = if f != Activation::Identity && tile.keep { tile.saved } else { Address::NONE };
-            let [add, f, rows, columns, depth] = [usize::from(i > 0), f as usize, tile.rows, cols, width].map(Argument::int);
-            let (x, w, y) = (x.into(), weight.at(start * cols).into(), tile.outputs[0].into());
-            let arguments = [x, w, bias.into(), y, slope.into(), add, f, rows, columns, depth];
+        for (layers, cols) in self.launches(|layer| layer.weight.cols()) {
+            let [keep, first, last, rows] = [usize::from(tile.keep), layers.start, layers.end, tile.rows].map(Argument::int);
+            let (inputs, params, table) = (tile.inputs.into(), tile.params.into(), tile.table.into());
+            let (output, saved) = (tile.outputs[0].into(), tile.saved.into());
+            let arguments = [inputs, params, table, output, saved, keep, first, last, rows];
             tile.launch(("linear", "linear_forward"), Grid::tiles(tile.rows, cols, TILE), &arguments)?;
-            start += width;
         }
         Ok(())
     }
 
+    /// The adjoints of all values, then all gradients in one launch.
     fn backward(&self, tile: &cuda::Backward<'_, T>) -> Result<(), Error> {
-        let (rows, cols, g) = (tile.rows, self.weight.cols(), tile.output_adjoints[0]);
-        if self.activation != Activation::Identity {
-            let n = rows * cols;
-            let arguments = [g.into(), tile.saved.into(), Argument::size(n)];
-            tile.launch(("linear", "linear_through_activation"), Grid::threads(n), &arguments)?;
-        }
-        let weight = tile.params.at(self.weight.range().start);
-        let mut start = 0;
-        for ((&x, &width), &dx) in tile.inputs.iter().zip(tile.input_widths).zip(tile.input_adjoints) {
-            let shape = [rows, cols, width].map(Argument::int);
-            if !dx.is_skipped() {
-                let arguments = [g.into(), weight.at(start * cols).into(), dx.into(), shape[0], shape[1], shape[2]];
-                tile.launch(("linear", "linear_input_adjoint"), Grid::tiles(rows, width, TILE), &arguments)?;
+        let adjoints = self.adjoints(tile)?;
+        let (targets, added): (Vec<_>, Vec<_>) = adjoints.iter().map(|adjoint| adjoint.parts()).unzip();
+        let added = added.iter().rev().fold(0, |bits, &add| 2 * bits + usize::from(add));
+        let (dy, table, saved) = (tile.output_adjoints[0].into(), tile.table.into(), tile.saved.into());
+        // Without an input that needs an adjoint the first layer passes none on.
+        let end = usize::from(adjoints.iter().all(cuda::Adjoint::is_skipped));
+        for (layers, depth) in self.launches(|layer| layer.weight.rows()).into_iter().rev() {
+            let layers = layers.start.max(end)..layers.end;
+            if layers.is_empty() {
+                continue;
             }
-            if let Some(dw) = tile.gradient.of(self.weight) {
-                let arguments = [x.into(), g.into(), dw.at(start * cols).into(), shape[0], shape[1], shape[2]];
-                tile.launch(("linear", "linear_weight_gradient"), Grid::tiles(width, cols, TILE), &arguments)?;
-            }
-            start += width;
+            let [added, first, last, rows] = [added, layers.start, layers.end, tile.rows].map(Argument::int);
+            let arguments =
+                [dy, tile.params.into(), table, saved, targets[..].into(), added, first, last, rows];
+            tile.launch(("linear", "linear_input_adjoint"), Grid::tiles(tile.rows, depth, TILE), &arguments)?;
         }
-        let Some(db) = self.bias.and_then(|b| tile.gradient.of(b)) else { return Ok(()) };
-        let arguments = [g.into(), db.into(), Argument::int(rows), Argument::int(cols)];
-        tile.launch(("linear", "linear_bias_gradient"), Grid::blocks(cols.div_ceil(32), 256), &arguments)
+        let Some(lanes) = tile.gradient.lanes() else { return Ok(()) };
+        let tiles = |layer: &Layer| layer.weight.rows().div_ceil(TILE) * layer.weight.cols().div_ceil(TILE);
+        let grid = Grid::blocks(self.layers.iter().map(tiles).sum(), 256).times(lanes.count);
+        let [stride, begin, end] = [lanes.stride, lanes.range.start, lanes.range.end].map(Argument::size);
+        let (inputs, rows) = (tile.inputs.into(), Argument::int(tile.rows));
+        let arguments = [inputs, dy, saved, table, lanes.origin.into(), stride, begin, end, rows];
+        tile.launch(("linear", "linear_gradient"), grid, &arguments)
     }
+}
+
+#[cfg(feature = "cuda")]
+impl Layers {
+    /// Where the inputs' adjoints go. Of one that is set and of which some columns are taken, the others are zero.
+    fn adjoints<T: Real>(&self, tile: &cuda::Backward<'_, T>) -> Result<Vec<cuda::Adjoint<T>>, Error> {
+        let inputs = tile.input_adjoints.iter().zip(tile.input_widths).zip(&self.columns);
+        let added = |((&adjoint, &width), columns): ((&cuda::Adjoint<T>, &usize), &Vec<usize>)| match adjoint {
+            cuda::Adjoint::Set(address) if !columns.is_empty() && columns.len() < width => {
+                let n = tile.rows * width;
+                let arguments = [adjoint.into(), Argument::real(T::ZERO), Argument::size(n)];
+                tile.launch(("plan", "fill"), Grid::threads(n), &arguments)?;
+                Ok(cuda::Adjoint::Add(address))
+            }
+            _ => Ok(adjoint),
+        };
+        inputs.map(added).collect()
+    }
+}
+
+/// A value as an input of layers.
+#[derive(Clone, Copy, Debug)]
+pub enum Input<'a> {
+    /// All of its columns.
+    All(Var),
+    /// These columns of it, in this order.
+    Columns(Var, &'a [usize]),
 }
 
 impl<T: Real> Graph<T> {
@@ -190,7 +419,27 @@ impl<T: Real> Graph<T> {
         bias: Option<Param>,
         activation: Activation,
     ) -> Result<Var, Error> {
-        self.push_one(Linear { weight, bias, activation }, inputs)
+        let inputs: Vec<Input<'_>> = inputs.iter().map(|&v| Input::All(v)).collect();
+        self.layers(&inputs, &[Layer { weight, bias, activation }])
+    }
+
+    /// The layers one after another, `[rows x W.cols()]` of the last one's W; `x` is the concatenation of the inputs.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if there is no layer, unless the inputs' widths add up to the rows of the first W, those of each
+    /// further one are the columns of the one before, and each b is `[1 x W.cols()]`; or if an input's columns repeat, do
+    /// not exist, or are none.
+    pub fn layers(&mut self, inputs: &[Input<'_>], layers: &[Layer]) -> Result<Var, Error> {
+        let taken = |input: &Input<'_>| match *input {
+            Input::All(var) => Ok((var, Vec::new())),
+            Input::Columns(_, []) => Err(Error::shape("linear", "no column of an input is taken")),
+            Input::Columns(var, columns) => Ok((var, columns.to_vec())),
+        };
+        if layers.is_empty() {
+            return Err(Error::shape("linear", "there is none"));
+        }
+        let (vars, columns): (Vec<Var>, _) = inputs.iter().map(taken).collect::<Result<Vec<_>, _>>()?.into_iter().unzip();
+        self.push_one(Layers { columns, layers: layers.to_vec() }, &vars)
     }
 }
 
@@ -203,11 +452,29 @@ pub(super) fn cases<T: Real>() -> Vec<Case<T>> {
     let no_bias = Case::new("linear without bias", &[3], |g, x, p| {
         Ok(vec![g.linear(x, p[0], None, Activation::Identity)?])
     });
+    // Some columns of one input, all of another, through as many layers as there are widths.
+    let several = |hidden: &'static [usize], last: Activation| {
+        let case = Case::new("linear, several", &[5, 2, 4], move |g, x, p| {
+            let inputs = [Input::Columns(x[0], &[4, 0, 2]), Input::All(x[1]), Input::Columns(x[2], &[1])];
+            let layer = |(l, p): (usize, &[Param])| {
+                let activation = if l + 1 < hidden.len() { Activation::Silu } else { last };
+                Layer { weight: p[0], bias: Some(p[1]), activation }
+            };
+            let layers: Vec<Layer> = p.chunks(2).enumerate().map(layer).collect();
+            Ok(vec![g.layers(&inputs, &layers)?])
+        });
+        let widths: Vec<usize> = [6].iter().chain(hidden).copied().collect();
+        let shapes: Vec<_> = widths.windows(2).flat_map(|w| [(w[0], w[1]), (1, w[1])]).collect();
+        case.with_params(&shapes)
+    };
     vec![
         case(&[3], 5, Activation::Silu),
         case(&[2, 19], 17, Activation::Tanh),
         case(&[1], 1, Activation::Identity),
         case(&[7, 1, 2], 33, Activation::Sigmoid),
         no_bias.with_params(&[(3, 4)]),
+        several(&[4], Activation::Tanh),
+        several(&[8, 5, 3], Activation::Identity),
+        several(&[7, 130, 2], Activation::Sigmoid),
     ]
 }

@@ -49,8 +49,8 @@ pub(super) struct Replay<T> {
     pub saved: Buffer,
     /// What its backward reads, asked once: the lifetimes follow from it.
     pub reads: Reads,
-    /// For each input, whether its adjoint is asked for.
-    pub passes: Vec<bool>,
+    /// For each input, whether its adjoint is asked for; `None` if the op is not run backward.
+    pub passes: Option<Vec<bool>>,
     /// Its part of what is packed for all tiles.
     pub packed: Range<usize>,
 }
@@ -69,7 +69,7 @@ impl<T> Replay<T> {
 impl<T: Real> Replay<T> {
     /// Fills its part of what is packed.
     pub fn pack(&self, params: &[T], packed: &mut [T]) {
-        self.node.op.pack(params, &self.input_widths, &self.passes, packed);
+        self.node.op.pack(params, &self.input_widths, self.passes.as_deref(), packed);
     }
 }
 
@@ -189,10 +189,11 @@ fn untouched(trained: &Range<usize>, backward: &[Reverse]) -> Vec<Range<usize>> 
 /// Gives each op its part of what is packed; returns the length of the whole.
 fn packed<T: Real>(forward: &mut [Replay<T>], backward: &[Reverse]) -> usize {
     for reverse in backward {
-        forward[reverse.of].passes = reverse.input_adjoints.iter().map(|&target| target != Target::Skip).collect();
+        let passes = reverse.input_adjoints.iter().map(|&target| target != Target::Skip);
+        forward[reverse.of].passes = Some(passes.collect());
     }
     forward.iter_mut().fold(0, |start, step| {
-        step.packed = start..start + step.node.op.packed(&step.input_widths, &step.passes);
+        step.packed = start..start + step.node.op.packed(&step.input_widths, step.passes.as_deref());
         step.packed.end
     })
 }
@@ -315,7 +316,7 @@ impl<T: Real> Compiler<'_, T> {
                 outputs: node.outputs.iter().map(|&v| self.value(v, 1 + k)).collect(),
                 saved: self.create(node.op.saved(&input_widths), 1 + k),
                 reads: node.op.reads(),
-                passes: vec![false; node.inputs.len()],
+                passes: None,
                 packed: 0..0,
                 node: node.clone(),
                 input_widths,

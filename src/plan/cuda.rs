@@ -9,7 +9,7 @@ pub(super) mod pass;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::device::cuda::{Argument, Buffer, Cuda, Graph, Grid};
+use crate::device::cuda::{Address, Argument, Buffer, Cuda, Graph, Grid};
 use crate::error::Error;
 use crate::op::cuda::Adjoint;
 use crate::plan::compile::Program;
@@ -42,7 +42,7 @@ impl<T: Real> Plan<T> {
         let gradient = store.grads.on_device_mut(&on_device.cuda)?.address().at(self.program.trained.start);
         let seed = Some(Seed::Mean);
         let call = Call { params: &[], packed: &[], rows, feeds, noise, seed, outputs: &[], input_gradients: &[] };
-        let sum = on_device.run(&self.program, &call, Some(State { params, gradient }))?;
+        let sum = on_device.run(&self.program, &call, Some(State { params, gradient, lanes: 1 }))?;
         Ok(sum / rows as f64)
     }
 }
@@ -74,6 +74,19 @@ struct Memory<T> {
     seeds: Vec<Buffer<T>>,
     /// If the plan moves chains.
     chains: Option<chains::Resident<T>>,
+    /// The gradient once for each lane, if there are several.
+    lanes: Buffer<T>,
+}
+
+/// Rows whose gradient a lane sums, the most lanes, and the most elements of all of them.
+const LANE_ROWS: usize = 128;
+const MAX_LANES: usize = 16;
+const MAX_LANE_ELEMENTS: usize = 1 << 24;
+
+/// Lanes that share the rows of a batch, for a gradient of so many elements: a number that follows from nothing else, as
+/// the order of summation follows from it.
+fn lanes(rows: usize, trained: usize) -> usize {
+    rows.div_ceil(LANE_ROWS).min(MAX_LANES).min(MAX_LANE_ELEMENTS / trained.max(1)).max(1)
 }
 
 /// Number of graphs that are kept.
@@ -136,7 +149,7 @@ impl<T: Real> OnDevice<T> {
 
     /// Parameters of a call, and the gradient that it reads back.
     fn own_state(&self) -> State<T> {
-        State { params: self.params.address(), gradient: self.gradient.address() }
+        State { params: self.params.address(), gradient: self.gradient.address(), lanes: 1 }
     }
 
     /// The gradient of the last backward pass.
@@ -161,6 +174,7 @@ impl<T: Real> OnDevice<T> {
             outputs: outputs().collect::<Result<_, _>>()?,
             seeds: outputs().collect::<Result<_, _>>()?,
             chains: None,
+            lanes: Buffer::new(&self.cuda, lanes(capacity, program.trained.len()) * program.trained.len())?,
         });
         Ok(())
     }
@@ -222,6 +236,8 @@ impl<T: Real> OnDevice<T> {
     /// Gives the device all launches of a replay.
     fn give(&self, program: &Program<T>, Key { rows, work, .. }: Key, state: State<T>) -> Result<(), Error> {
         let memory = self.memory()?;
+        let lanes = lanes(rows, program.trained.len());
+        let in_lanes = if lanes == 1 { state } else { State { gradient: memory.lanes.address(), lanes, ..state } };
         let pass = Pass {
             cuda: &self.cuda,
             program,
@@ -229,7 +245,7 @@ impl<T: Real> OnDevice<T> {
             workspace: memory.workspace.address(),
             capacity: memory.capacity,
             rows,
-            state,
+            state: in_lanes,
         };
         self.draw(&pass)?;
         if work == Work::Step {
@@ -240,6 +256,7 @@ impl<T: Real> OnDevice<T> {
         if let Work::Backward(adjoints) = work {
             self.seed(&pass, memory, adjoints)?;
             pass.backward()?;
+            add_lanes(&pass, state.gradient)?;
         }
         Ok(())
     }
@@ -272,11 +289,12 @@ impl<T: Real> OnDevice<T> {
         })
     }
 
-    /// Sets the outputs' adjoints, and the gradient to 0.
+    /// Sets the outputs' adjoints, and the gradient of all lanes to 0.
     fn seed(&self, pass: &Pass<'_, T>, memory: &Memory<T>, seed: Adjoints) -> Result<(), Error> {
         let program = pass.program;
         if !program.trained.is_empty() {
-            pass.fill(Adjoint::Set(pass.state.gradient), T::ZERO, program.trained.len())?;
+            let n = pass.state.lanes * program.trained.len();
+            pass.fill(Adjoint::Set(pass.state.gradient), T::ZERO, n)?;
         }
         let outputs = program.outputs.iter().zip(&memory.seeds);
         for (&target, (&place, given)) in program.seeds.iter().zip(outputs) {
@@ -309,4 +327,14 @@ impl<T: Real> OnDevice<T> {
         self.total.read(0, &mut total)?;
         Ok(total[0])
     }
+}
+
+/// The sum of the lanes, first to last.
+fn add_lanes<T: Real>(pass: &Pass<'_, T>, gradient: Address<T>) -> Result<(), Error> {
+    let (State { gradient: lanes, lanes: count, .. }, n) = (pass.state, pass.program.trained.len());
+    if count == 1 {
+        return Ok(());
+    }
+    let arguments = [lanes.into(), gradient.into(), Argument::int(count), Argument::size(n)];
+    pass.launch("add_lanes", Grid::threads(n), &arguments)
 }

@@ -102,11 +102,11 @@ impl<T: Real> Op<T> for Nested<T> {
         self.program.width + temporary
     }
 
-    fn packed(&self, _: &[usize], _: &[bool]) -> usize {
+    fn packed(&self, _: &[usize], _: Option<&[bool]>) -> usize {
         self.program.packed
     }
 
-    fn pack(&self, params: &[T], _: &[usize], _: &[bool], packed: &mut [T]) {
+    fn pack(&self, params: &[T], _: &[usize], _: Option<&[bool]>, packed: &mut [T]) {
         self.program.forward.iter().for_each(|step| step.pack(params, &mut packed[step.packed.clone()]));
     }
 
@@ -142,7 +142,7 @@ impl<T: Real> Nested<T> {
             workspace: tile.saved,
             capacity: tile.capacity,
             rows: tile.rows,
-            state: State { params: tile.params, gradient: Address::NONE },
+            state: State { params: tile.params, gradient: Address::NONE, lanes: 0 },
         };
         for (fed, &input) in self.program.feeds.iter().zip(tile.inputs) {
             let Some(place) = fed.buffer else { continue };

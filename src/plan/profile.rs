@@ -92,7 +92,9 @@ impl<T: Real> Plan<T> {
 fn labels<T: Real>(program: &Program<T>) -> Vec<String> {
     let label = |direction: &str, op: &dyn Op<T>| {
         let params = op.params();
-        let shapes = params.iter().take(1).map(|p| format!(" [{} x {}]", p.rows(), p.cols())).collect::<String>();
+        // The first, and further matrices: not biases.
+        let shown = params.iter().enumerate().filter(|(i, p)| *i == 0 || p.rows() > 1);
+        let shapes: String = shown.map(|(_, p)| format!(" [{} x {}]", p.rows(), p.cols())).collect();
         format!("{direction} {}{shapes}", op.name())
     };
     let forward = program.forward.iter().map(|step| label("forward ", &*step.node.op));

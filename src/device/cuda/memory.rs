@@ -29,6 +29,11 @@ impl<T> Address<T> {
         Self(self.0 + (elements * size_of::<T>()) as u64, PhantomData)
     }
 
+    /// The address so many elements before, from where offsets count.
+    pub fn before(self, elements: usize) -> Self {
+        Self(self.0.wrapping_sub((elements * size_of::<T>()) as u64), PhantomData)
+    }
+
     pub(crate) fn raw(self) -> u64 {
         self.0
     }

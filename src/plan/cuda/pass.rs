@@ -6,11 +6,12 @@ use crate::op::cuda::{Adjoint, Backward, Forward, Gradient, Kernels};
 use crate::plan::compile::{Buffer, Program, Replay, Reverse, Target};
 use crate::real::Real;
 
-/// Where a replay finds the parameters, and leaves the gradient of those that it trains.
+/// Where a replay finds the parameters, and leaves the gradient of those that it trains, in so many lanes.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::plan) struct State<T> {
     pub params: Address<T>,
     pub gradient: Address<T>,
+    pub lanes: usize,
 }
 
 /// The tables of all ops of a program, one after the other.
@@ -128,7 +129,12 @@ impl<T: Real> Pass<'_, T> {
             outputs: &self.all(outputs),
             output_adjoints: &self.all(&step.output_adjoints),
             input_adjoints: &input_adjoints,
-            gradient: Gradient { start: trained.start, len: trained.len(), address: self.state.gradient },
+            gradient: Gradient {
+                start: trained.start,
+                len: trained.len(),
+                address: self.state.gradient,
+                lanes: self.state.lanes,
+            },
             saved: self.at(replay.saved),
             table: self.tables[step.of],
             cuda: self.cuda,
