@@ -1,9 +1,10 @@
 //! One warp: the registers of its lanes, and what each instruction does to them.
 
-use super::block::{Accessor, Block};
-use super::races::Access;
+mod access;
+
+use super::block::Block;
 use super::{Fault, LAUNCH_FAILED};
-use crate::ptx::{Destination, Instruction, Kernel, Kind, Operand, ShuffleMode, Space, Type, VoteMode};
+use crate::ptx::{Destination, Instruction, Kernel, Kind, Operand, ShuffleMode, VoteMode};
 
 /// A value in each lane.
 type Lanes = [u64; 32];
@@ -170,15 +171,9 @@ impl Warp {
             }
             Kind::Fence => {}
             Kind::Trap => return Err(self.fault(block, pc, active, "trap")),
-            Kind::Load { space, ty, to, address, offset } => {
-                let addresses = self.addresses(block, *address, *offset);
-                return self.load(block, pc, active, (*space, *ty), to, &addresses);
+            Kind::Load { .. } | Kind::Store { .. } | Kind::Atomic { .. } => {
+                return self.access(block, instruction, pc, active);
             }
-            Kind::Store { space, ty, from, address, offset } => {
-                let addresses = self.addresses(block, *address, *offset);
-                return self.store(block, pc, active, (*space, *ty), from, &addresses);
-            }
-            Kind::Atomic { .. } => return self.atomic(block, instruction, pc, active),
             Kind::Shuffle { .. } | Kind::Vote { .. } | Kind::WarpBarrier { .. } => {
                 lanes(active).for_each(|lane| (self.status[lane], self.pc[lane]) = (Status::AtWarp, pc));
                 return self.meet(block, instruction, pc, active);
@@ -219,115 +214,6 @@ impl Warp {
         } else {
             lanes(active).for_each(|lane| to[lane] = value(lane));
         }
-    }
-
-    fn addresses(&self, block: &Block<'_>, base: Operand, offset: u64) -> Lanes {
-        self.values(block, base).map(|base| base.wrapping_add(offset))
-    }
-
-    fn load(
-        &mut self,
-        block: &mut Block<'_>,
-        pc: usize,
-        active: u32,
-        (space, ty): (Space, Type),
-        to: &[Destination],
-        addresses: &Lanes,
-    ) -> Result<(), Fault> {
-        let size = ty.size() * to.len();
-        count(block, active, space, addresses, size, Access::Read);
-        for lane in lanes(active) {
-            let mut bytes = [0; 16];
-            self.bytes(block, pc, lane, (space, addresses[lane], Access::Read), size, |from| {
-                bytes[..size].copy_from_slice(from);
-            })?;
-            for (&to, element) in to.iter().zip(bytes.chunks(ty.size())) {
-                if let Some(register) = to {
-                    self.registers[register][lane] = ty.extend(word(element));
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn store(
-        &mut self,
-        block: &mut Block<'_>,
-        pc: usize,
-        active: u32,
-        (space, ty): (Space, Type),
-        from: &[Operand],
-        addresses: &Lanes,
-    ) -> Result<(), Fault> {
-        let size = ty.size() * from.len();
-        let values: Vec<Lanes> = from.iter().map(|&operand| self.values(block, operand)).collect();
-        count(block, active, space, addresses, size, Access::Write);
-        for lane in lanes(active) {
-            self.bytes(block, pc, lane, (space, addresses[lane], Access::Write), size, |to| {
-                for (to, values) in to.chunks_mut(ty.size()).zip(&values) {
-                    to.copy_from_slice(&values[lane].to_le_bytes()[..ty.size()]);
-                }
-            })?;
-        }
-        Ok(())
-    }
-
-    fn atomic(
-        &mut self,
-        block: &mut Block<'_>,
-        instruction: &Instruction,
-        pc: usize,
-        active: u32,
-    ) -> Result<(), Fault> {
-        let Kind::Atomic { space, ty, f, to, address, offset, from } = &instruction.kind else { return Ok(()) };
-        let (addresses, size) = (self.addresses(block, *address, *offset), ty.size());
-        let [a, b] = from.map(|operand| self.values(block, operand).map(|value| value & (u64::MAX >> (64 - 8 * size))));
-        count(block, active, *space, &addresses, size, Access::Atomic);
-        let mut old = [0; 32];
-        for lane in lanes(active) {
-            self.bytes(block, pc, lane, (*space, addresses[lane], Access::Atomic), size, |bytes| {
-                old[lane] = word(bytes);
-                bytes.copy_from_slice(&f(old[lane], a[lane], b[lane]).to_le_bytes()[..size]);
-            })?;
-        }
-        self.write(*to, active, |lane| old[lane]);
-        Ok(())
-    }
-
-    /// Does `f` to the bytes that a lane accesses.
-    fn bytes(
-        &mut self,
-        block: &mut Block<'_>,
-        pc: usize,
-        lane: usize,
-        (space, address, access): (Space, u64, Access),
-        size: usize,
-        f: impl FnOnce(&mut [u8]),
-    ) -> Result<(), Fault> {
-        let thread = self.first + lane;
-        let (space, address) = Block::resolve(space, address);
-        let start = address as usize;
-        let own = match space {
-            Space::Argument => {
-                let mut arguments = [0; 16];
-                match block.launch.arguments.get(start..start.saturating_add(size)) {
-                    Some(bytes) => arguments[..size].copy_from_slice(bytes),
-                    None => return Err(block.fault(LAUNCH_FAILED, pc, thread, "no such argument")),
-                }
-                f(&mut arguments[..size]);
-                return Ok(());
-            }
-            Space::Local => self.local[lane].get_mut(start..start.saturating_add(size)),
-            _ => {
-                let by = Accessor { pc, thread, warp_epoch: self.epoch, access };
-                return block.access(&by, space, address, size, f);
-            }
-        };
-        match own {
-            Some(bytes) => f(bytes),
-            None => return Err(block.fault(LAUNCH_FAILED, pc, thread, "out-of-bounds access to local memory")),
-        }
-        Ok(())
     }
 
     /// An operation of the warp, once all lanes that its mask names stand at it.
@@ -404,28 +290,6 @@ fn source_lane(mode: ShuffleMode, lane: usize, by: u64, clamp: u64) -> Option<us
     inside.then_some(source as usize)
 }
 
-/// Counts what a request of the warp asks of memory.
-fn count(block: &mut Block<'_>, active: u32, space: Space, addresses: &Lanes, size: usize, access: Access) {
-    let (mut global, mut shared) = (Vec::new(), Vec::new());
-    for lane in lanes(active) {
-        match Block::resolve(space, addresses[lane]) {
-            (Space::Global, address) => global.push(address),
-            (Space::Shared, address) => shared.push(address),
-            _ => {}
-        }
-    }
-    if !global.is_empty() {
-        block.counters.global(&global, size, access != Access::Read, &mut block.seen);
-    }
-    if !shared.is_empty() {
-        block.counters.shared(&shared, size);
-    }
-}
-
 fn copy(local: &mut [u8], parts: &[(usize, usize, usize)]) {
     parts.iter().for_each(|&(from, to, size)| local.copy_within(from..from + size, to));
-}
-
-fn word(bytes: &[u8]) -> u64 {
-    bytes.iter().rev().fold(0, |word, &byte| word << 8 | u64::from(byte))
 }
