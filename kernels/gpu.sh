@@ -15,5 +15,5 @@ tests=()
 for file in tests/cuda*.rs; do
     tests+=(--test "$(basename "$file" .rs)")
 done
-cargo test --features cuda "${tests[@]}"
+cargo test --features cuda,weights "${tests[@]}"
 cargo bench --features cuda --bench kernels "${arguments[@]}"

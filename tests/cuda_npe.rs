@@ -117,3 +117,21 @@ fn diffusions_by_each_sampler() {
         same(Diffusion { network: small(family.network), sampling, trace, tolerance: 1e-2 });
     }
 }
+
+#[cfg(feature = "weights")]
+#[test]
+fn a_file_saved_on_one_device_loads_on_the_other() {
+    let (cpu, cuda) = (Device::cpu(), device());
+    let observed = Array1::from_iter(OBSERVED);
+    for (here, there) in [(&cpu, &cuda), (&cuda, &cpu)] {
+        let (saved, _) = posterior(here, Mdn { components: 2, hidden: vec![8], ..Mdn::default() }, 80);
+        let loaded = Posterior::<f64>::from_bytes(there, &saved.to_bytes().unwrap()).unwrap();
+        let draws = saved.sample(observed.view(), 7, 3).unwrap();
+        assert_close("draws", &loaded.sample(observed.view(), 7, 3).unwrap(), &draws);
+        let [a, b] = [
+            loaded.log_prob(draws.view(), observed.view()).unwrap(),
+            saved.log_prob(draws.view(), observed.view()).unwrap(),
+        ];
+        assert_close("log-densities", &a, &b);
+    }
+}
