@@ -27,6 +27,7 @@
 
 use crate::real::Real;
 use std::f64::consts::{FRAC_1_SQRT_2, LN_2, LOG2_E, SQRT_2, TAU};
+use std::sync::LazyLock;
 
 /// ln 2 - `LN_2`: the digits of ln 2 that a double has no room for.
 const LN_2_TAIL: f64 = 2.319_046_813_846_299_6e-17;
@@ -77,6 +78,11 @@ pub fn wide<R>(f: impl FnOnce() -> R) -> R {
 /// Bytes of the vectors for which [`wide`] compiles on this machine: 64, 32, or 16 for the build's own target.
 #[inline]
 pub(crate) fn vector_bytes() -> usize {
+    static BYTES: LazyLock<usize> = LazyLock::new(detected_vector_bytes);
+    *BYTES
+}
+
+fn detected_vector_bytes() -> usize {
     #[cfg(target_arch = "x86_64")]
     if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
         let wider = is_x86_feature_detected!("avx512f")
