@@ -7,6 +7,12 @@ KERNEL copy(const real* from, Adjoint to, size_t n) {
     if (i < n) to.put(i, from[i]);
 }
 
+// Row i is row index[i] of a table. A thread has an element.
+KERNEL gather(const real* table, const unsigned* index, real* to, int cols, size_t n) {
+    size_t i = thread_index();
+    if (i < n) to[i] = table[index[i / cols] * (size_t)cols + i % cols];
+}
+
 // The sum of the lanes of a gradient, first to last. A thread has an element.
 KERNEL add_lanes(const real* lanes, real* sum, int count, size_t n) {
     size_t i = thread_index();

@@ -8,7 +8,7 @@ use crate::device::Device;
 use crate::device::cpu::disjoint::Disjoint;
 use crate::device::cpu::pool::Pool;
 #[cfg(feature = "cuda")]
-use crate::device::cuda::{Argument, Cuda, Grid};
+use crate::device::cuda::{Address, Argument, Cuda, Grid};
 use crate::error::Error;
 use crate::math::wide;
 use crate::real::Real;
@@ -201,36 +201,43 @@ impl Optimiser {
         Ok(norm)
     }
 
-    /// The same on a device: the norm, then one pass, which does nothing if the norm is not finite.
+    /// The same on a device.
     #[cfg(feature = "cuda")]
     fn step_on<T: Real>(&mut self, cuda: &Arc<Cuda>, store: &mut Store<T>, factor: f64) -> Result<f64, Error> {
-        let (n, start) = (self.range.len(), self.range.start);
         let _turn = cuda.turn();
+        self.prepare(cuda, store, factor)?.launch(cuda, None)?;
+        let mut norm = [0.0];
+        store.control[1].on_device(cuda)?.read(0, &mut norm)?;
+        self.steps += u64::from(norm[0].is_finite());
+        Ok(norm[0])
+    }
+
+    /// Copies the numbers of the next step to the device, and says where everything is.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn prepare<T: Real>(
+        &self,
+        cuda: &Arc<Cuda>,
+        store: &mut Store<T>,
+        factor: f64,
+    ) -> Result<OnDevice<T>, Error> {
         // The kernel clips, since it knows the norm.
         let Step { rate, betas, corrections, epsilon, decay, ema, .. } =
             self.numbers::<f64>(self.steps + 1, 0.0, factor);
         let numbers = [rate, self.adam.clip, betas.0, betas.1, corrections.0, corrections.1, epsilon, decay, ema];
         let [control, sums] = &mut store.control;
         control.copy_from_slice(&numbers);
-        let (control, sums) = (control.on_device(cuda)?.address(), sums.on_device_mut(cuda)?);
-        let (norm_at, parts) = (sums.address(), sums.address().at(1));
-        let blocks = n.div_ceil(256).clamp(1, BLOCKS);
-        let g = store.grads.on_device(cuda)?.address().at(start);
-        let squares = [g.into(), parts.into(), Argument::size(n)];
-        cuda.launch::<T>(("optim", "squares"), Grid::blocks(blocks, 256), &squares)?;
-        let norm = [parts.into(), norm_at.into(), Argument::int(blocks)];
-        cuda.launch::<T>(("optim", "norm"), Grid::blocks(1, 256), &norm)?;
+        let mut weights = [Address::NONE; 4];
         let parts = [&mut store.params, &mut store.first_moment, &mut store.second_moment, &mut store.ema];
-        let mut arguments = vec![g.into()];
-        for part in parts {
-            arguments.push(part.on_device_mut(cuda)?.address().at(start).into());
+        for (address, part) in weights.iter_mut().zip(parts) {
+            *address = part.on_device_mut(cuda)?.address().at(self.range.start);
         }
-        arguments.extend([control.into(), norm_at.into(), Argument::size(n)]);
-        cuda.launch::<T>(("optim", "adam"), Grid::threads(n), &arguments)?;
-        let mut norm = [0.0];
-        sums.read(0, &mut norm)?;
-        self.steps += u64::from(norm[0].is_finite());
-        Ok(norm[0])
+        Ok(OnDevice {
+            gradient: store.grads.on_device(cuda)?.address().at(self.range.start),
+            weights,
+            control: control.on_device(cuda)?.address(),
+            sums: sums.on_device_mut(cuda)?.address(),
+            len: self.range.len(),
+        })
     }
 
     /// The numbers of step `t`, counted from 1.
@@ -247,6 +254,42 @@ impl Optimiser {
             decay: T::from_f64(weight_decay),
             ema: T::from_f64(ema.min((1.0 + t) / (10.0 + t))),
         }
+    }
+}
+
+/// Where a step on a device finds everything: the gradient, the weights with moments and average, the numbers of the step,
+/// and sums of squares, before which the norm lies.
+#[cfg(feature = "cuda")]
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OnDevice<T> {
+    gradient: Address<T>,
+    weights: [Address<T>; 4],
+    control: Address<f64>,
+    sums: Address<f64>,
+    len: usize,
+}
+
+#[cfg(feature = "cuda")]
+impl<T: Real> OnDevice<T> {
+    /// The launches of a step: the norm, then one pass, which does nothing if the norm is not finite. The step may first be
+    /// added to a course, given the sum of its losses.
+    pub fn launch(&self, cuda: &Cuda, course: Option<(Address<f64>, Address<f64>)>) -> Result<(), Error> {
+        let (n, g) = (Argument::size(self.len), self.gradient.into());
+        let (norm, parts) = (self.sums.into(), self.sums.at(1).into());
+        let blocks = self.len.div_ceil(256).clamp(1, BLOCKS);
+        cuda.launch::<T>(("optim", "squares"), Grid::blocks(blocks, 256), &[g, parts, n])?;
+        cuda.launch::<T>(("optim", "norm"), Grid::blocks(1, 256), &[parts, norm, Argument::int(blocks)])?;
+        if let Some((loss, course)) = course {
+            cuda.launch::<T>(("optim", "follow"), Grid::blocks(1, 32), &[loss.into(), norm, course.into()])?;
+        }
+        let [w, m, v, e] = self.weights.map(Argument::from);
+        let arguments = [g, w, m, v, e, self.control.into(), norm, n];
+        cuda.launch::<T>(("optim", "adam"), Grid::threads(self.len), &arguments)
+    }
+
+    /// What tells these launches, with this course, from others.
+    pub fn key(&self, course: Address<f64>) -> [u64; 3] {
+        [self.gradient.raw(), self.len as u64, course.raw()]
     }
 }
 

@@ -2,14 +2,17 @@
 //! one test at a time: the simulated driver counts everything that happens in it.
 #![cfg(feature = "cuda")]
 
+use std::ops::ControlFlow;
 use std::sync::{Mutex, MutexGuard};
 
 use retrodict::models::{ExplicitDensity, RealNvp};
 use retrodict::nn::Mlp;
 use retrodict::ops::elementwise::Activation;
-use retrodict::optim::{Adam, Optimiser};
+use retrodict::optim::{Adam, Optimiser, Schedule};
+use retrodict::plan::Plan;
 use retrodict::store::Weights;
-use retrodict::{Device, Feed, Graph, Layout, Request, Store};
+use retrodict::train::{Epoch, History, Source, Training, TrainingSet, fit};
+use retrodict::{Device, Error, Feed, Graph, Layout, Request, Store, Var};
 
 /// The simulated driver, for one test at a time; `None` if a card was asked for, which counts nothing.
 fn simulated() -> Option<MutexGuard<'static, ()>> {
@@ -53,39 +56,145 @@ fn a_step_copies_the_batch_the_optimisers_numbers_the_loss_and_the_norm() {
     assert_eq!(cusim::copies().bytes_to_host - steps.bytes_to_host, all.len() as u64 * 4, "weights when they are read");
 }
 
-/// Runs a step of the flow of eight couplings with its default settings, and leaves its counts.
-fn step_of_the_default_flow(rows: usize) {
-    let device = Device::cuda(0).unwrap();
-    let mut layout = Layout::new();
-    let flow = RealNvp::default().flow(&mut layout.scope("flow"), 5, 16).unwrap();
-    let mut store = Store::<f32>::new(layout, 0);
-    let mut graph = Graph::new();
-    let (theta, x) = (graph.input("theta", 5).unwrap(), graph.input("x", 16).unwrap());
-    let log_q = flow.log_prob(&mut graph, theta, &[x]).unwrap();
-    let loss = graph.scale(log_q, -1.0).unwrap();
-    let all = 0..store.layout().len();
-    let mut plan = graph.compile(&device, &Request::outputs(&[loss]).with_parameter_gradients(all.clone())).unwrap();
-    let mut optimiser = Optimiser::new(Adam::default(), all).unwrap();
-    let (theta, x) = (vec![0.5; rows * 5], vec![0.5; rows * 16]);
-    for replayed in [false, false, true] {
-        // What was given before is done: the last step has read its results.
-        if replayed {
-            cusim::reset();
-        }
-        plan.mean_and_gradient(&mut store, rows, &[Feed::Rows(&theta), Feed::Rows(&x)]).unwrap();
-        optimiser.step(&device, &mut store, 1.0).unwrap();
+/// A flow, the graph of its loss, and data of so many rows.
+struct Problem {
+    graph: Graph<f32>,
+    loss: Var,
+    store: Store<f32>,
+    theta: Vec<f32>,
+    x: Vec<f32>,
+}
+
+impl Problem {
+    fn new(settings: &RealNvp, rows: usize) -> Self {
+        let mut layout = Layout::new();
+        let flow = settings.flow(&mut layout.scope("flow"), 5, 16).unwrap();
+        let mut graph = Graph::new();
+        let (theta, x) = (graph.input("theta", 5).unwrap(), graph.input("x", 16).unwrap());
+        let log_q = flow.log_prob(&mut graph, theta, &[x]).unwrap();
+        let loss = graph.scale(log_q, -1.0).unwrap();
+        let numbers = |n: usize, step: f32| (0..n).map(|i| (i as f32 * step).sin()).collect();
+        let (theta, x) = (numbers(rows * 5, 1.3), numbers(rows * 16, 0.7));
+        Self { graph, loss, store: Store::new(layout, 0), theta, x }
+    }
+
+    fn plan(&self, device: &Device) -> Plan<f32> {
+        let all = 0..self.store.layout().len();
+        self.graph.compile(device, &Request::outputs(&[self.loss]).with_parameter_gradients(all)).unwrap()
+    }
+
+    /// What `fit` does on these rows; `on_epoch` is told of each epoch.
+    fn fit(&mut self, training: &[u32], settings: &Training, mut on_epoch: impl FnMut(&Epoch)) -> History {
+        let device = Device::cuda(0).unwrap();
+        let (mut plan, range) = (self.plan(&device), 0..self.store.layout().len());
+        let inputs = [Source::Table(&self.theta[..]), Source::Table(&self.x)];
+        let set = TrainingSet { inputs: &inputs, training, validation: &[0, 1] };
+        fit(&device, &mut self.store, &mut plan, range, &set, settings, |epoch| {
+            on_epoch(epoch);
+            ControlFlow::Continue(())
+        })
+        .unwrap()
     }
 }
 
 #[test]
+fn a_training_copies_a_few_numbers_for_each_step() {
+    let Some(_turn) = simulated() else { return };
+    let mut problem = Problem::new(&RealNvp { layers: 1, hidden: vec![4], ..RealNvp::default() }, 100);
+    let (rows, weights): (Vec<u32>, u64) = ((0..96).collect(), 4 * problem.store.layout().len() as u64);
+    let settings = Training { batch: 32, max_epochs: 3, ..Training::default() };
+    let mut after = Vec::new();
+    problem.fit(&rows, &settings, |_| after.push(cusim::copies()));
+    let (a, b) = (after[1], after[2]);
+    // The rows of theta and x, the optimiser's numbers, the noise's address: of three steps and a validation, which also
+    // takes the averaged weights over; and an empty course.
+    let step = 2 * 4 * 32 + 9 * 8 + 4 * 8;
+    let validation = 2 * 4 * 2 + 4 * 8 + weights;
+    assert_eq!(b.bytes_to_device - a.bytes_to_device, 3 * step + validation + 3 * 8);
+    // The course, the averaged weights, the sum of the validation's losses.
+    assert_eq!(b.bytes_to_host - a.bytes_to_host, 3 * 8 + weights + 8);
+}
+
+/// All training rows are the same, so that their order is none; steps by hand are launched one by one or as the graph of a
+/// pass beside the optimiser's launches.
+#[test]
+fn the_graph_of_a_step_gives_the_same_bits_as_its_launches() {
+    let Some(_turn) = simulated() else { return };
+    let settings = RealNvp { layers: 2, hidden: vec![9], ..RealNvp::default() };
+    let training = Training {
+        batch: 140,
+        max_epochs: 3,
+        adam: Adam::new(0.01),
+        schedule: Schedule::Cosine { warmup: 0.2, floor: 0.1 },
+        ..Training::default()
+    };
+    let history = Problem::new(&settings, 2).fit(&[0; 200], &training, |_| ());
+
+    let (mut by_hand, device) = (Problem::new(&settings, 2), Device::cuda(0).unwrap());
+    let mut optimiser = Optimiser::new(training.adam.clone(), 0..by_hand.store.layout().len()).unwrap();
+    for epoch in &history.epochs {
+        let (mut losses, mut norms) = (0.0, 0.0);
+        for rows in [140, 60] {
+            // A new plan has no graph.
+            let (mut plan, index) = (by_hand.plan(&device), vec![0; rows]);
+            let feeds = [Feed::Gather(&by_hand.theta[..], &index), Feed::Gather(&by_hand.x, &index)];
+            let loss = plan.mean_and_gradient(&mut by_hand.store, rows, &feeds).unwrap();
+            let factor = training.schedule.factor(optimiser.steps(), 6);
+            norms += optimiser.step(&device, &mut by_hand.store, factor).unwrap();
+            losses += loss * rows as f64;
+        }
+        let close = |a: f64, b: f64| (a - b).abs() <= 4.0 * f64::EPSILON * b.abs();
+        assert!(close(epoch.training_loss, losses / 200.0), "{} {}", epoch.training_loss, losses / 200.0);
+        assert_eq!(epoch.gradient_norm, norms / 2.0);
+    }
+    assert!(history.epochs[2].training_loss < history.epochs[0].training_loss);
+}
+
+#[test]
+fn a_training_that_diverges_on_the_device_says_so_and_keeps_its_weights() {
+    let Some(_turn) = simulated() else { return };
+    let mut problem = Problem::new(&RealNvp { layers: 1, hidden: vec![4], ..RealNvp::default() }, 10);
+    problem.theta[5 * 7] = f32::NAN;
+    let device = Device::cuda(0).unwrap();
+    let (mut plan, range) = (problem.plan(&device), 0..problem.store.layout().len());
+    let inputs = [Source::Table(&problem.theta[..]), Source::Table(&problem.x)];
+    let set = TrainingSet { inputs: &inputs, training: &[1, 2, 3, 4, 5, 6, 7, 8, 9], validation: &[0] };
+    let settings = Training { batch: 1, max_epochs: 2, ..Training::default() };
+    let found = fit(&device, &mut problem.store, &mut plan, range, &set, &settings, |_| ControlFlow::Continue(()));
+    assert!(matches!(found, Err(Error::Training { epoch: 1, .. })), "{found:?}");
+    assert!(problem.store.weights(Weights::Raw).iter().all(|w| w.is_finite()));
+}
+
+/// Launches of an epoch of so many steps, and its validation.
+fn launches_of_an_epoch(steps: usize) -> u64 {
+    let batch = 130;
+    let rows: Vec<u32> = (0..(steps * batch) as u32).collect();
+    let mut problem = Problem::new(&RealNvp { hidden: vec![3, 4], ..RealNvp::default() }, rows.len());
+    cusim::reset();
+    problem.fit(&rows, &Training { batch, max_epochs: 1, ..Training::default() }, |_| ());
+    cusim::counters("*").launches
+}
+
+/// The number does not depend on the widths of the hidden layers, as long as they are narrow.
+#[test]
 fn a_step_of_eight_couplings_is_at_most_sixty_launches() {
     let Some(_turn) = simulated() else { return };
-    step_of_the_default_flow(256);
-    let launches = cusim::counters("*").launches;
-    assert!(launches <= 60, "{launches} launches");
+    assert_eq!(launches_of_an_epoch(2) - launches_of_an_epoch(1), 58);
+}
+
+#[test]
+fn matrix_products_have_no_bank_conflict_and_read_memory_as_it_lies() {
+    let Some(_turn) = simulated() else { return };
+    cusim::reset();
+    let rows: Vec<u32> = (0..256).collect();
+    Problem::new(&RealNvp { layers: 2, ..RealNvp::default() }, 256).fit(
+        &rows,
+        &Training { max_epochs: 1, ..Training::default() },
+        |_| (),
+    );
     for kernel in ["linear_forward", "linear_input_adjoint", "linear_gradient"] {
         let counts = cusim::counters(kernel);
-        assert_eq!((counts.launches, counts.bank_conflicts), (8, 0), "{kernel}");
+        assert!(counts.launches > 0 && counts.bank_conflicts == 0, "{kernel}: {counts:?}");
         // What is more than the floor are rows of 5, 16 and 18 columns, of which each begins within a sector.
         assert!(3 * counts.global_sectors < 4 * counts.ideal_sectors, "{kernel}: {counts:?}");
     }

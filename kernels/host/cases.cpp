@@ -332,6 +332,9 @@ void cases(size_t rows, size_t cols) {
         for (size_t i = 0; i < n; i++) sum += 1 + drawn(0, i);
         return sqrt(sum);
     });
+    auto number = [](size_t i) { return i < 2 ? 2.0 : 0.0; };
+    RUN(blocks(1), follow, in(1, number), output<double>(1, number), output<double>(3, number));
+    expect(2, [](size_t i) { return i < 2 ? 4.0 : 0.0; });
     auto step = [](size_t) { return Step{1e-3, 1, 0.9, 0.999, 10, 1000, 1e-8, 0.01, 0.99}; };
     auto moment = [](size_t i) { return real(1 + drawn(0, i)); };
     RUN(threads(n), adam, in(n), changed(n), changed(n), changed(n, moment), changed(n), in(1, step),
@@ -345,6 +348,8 @@ void cases(size_t rows, size_t cols) {
     size_t n = rows * cols;
     RUN(threads(n), copy, in(n), added(n), n);
     RUN(threads(n), fill, set(n), real(2), n);
+    RUN(threads(n), gather, in(n), in(rows, [&](size_t i) { return unsigned(rows - 1 - i); }), out(n), cols, n);
+    expect(2, [&](size_t i) { return drawn(0, (rows - 1 - i / cols) * cols + i % cols); });
     RUN(threads(n), add_lanes, in(3 * n), out(n), 3, n);
     expect(1, [&](size_t i) { return drawn(0, i) + drawn(0, n + i) + drawn(0, 2 * n + i); });
     RUN(blocks(1, 1024), total, in(n), out<double>(1), n);

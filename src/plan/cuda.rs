@@ -4,6 +4,7 @@
 //! up to the results is launches, which are captured as a graph when the same replay comes a second time.
 
 mod chains;
+mod descent;
 pub(super) mod pass;
 
 use std::collections::HashMap;
@@ -20,12 +21,14 @@ use crate::rng::{Distribution, NoiseRows};
 use crate::store::Store;
 
 /// Which launches a replay is: graphs are kept for each.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Key {
     rows: usize,
     work: Work,
     /// Where parameters and gradient lie.
     addresses: [u64; 2],
+    /// For each feed, the table from which it is gathered.
+    tables: Vec<Option<u64>>,
 }
 
 impl<T: Real> Plan<T> {
@@ -54,6 +57,8 @@ enum Work {
     Backward(Adjoints),
     /// A step of chains that stay on the device.
     Step,
+    /// A backward pass from the mean, then the step of an optimiser that has this key.
+    Descent([u64; 3]),
 }
 
 /// Where the outputs' adjoints come from.
@@ -74,6 +79,8 @@ struct Memory<T> {
     seeds: Vec<Buffer<T>>,
     /// If the plan moves chains.
     chains: Option<chains::Resident<T>>,
+    /// For each feed, the rows that are gathered.
+    indices: Vec<Buffer<u32>>,
     /// The gradient once for each lane, if there are several.
     lanes: Buffer<T>,
 }
@@ -88,6 +95,9 @@ const MAX_LANE_ELEMENTS: usize = 1 << 24;
 fn lanes(rows: usize, trained: usize) -> usize {
     rows.div_ceil(LANE_ROWS).min(MAX_LANES).min(MAX_LANE_ELEMENTS / trained.max(1)).max(1)
 }
+
+/// Launches after those of a replay, given where the sum of its first output is.
+type Then<'a> = &'a dyn Fn(Address<f64>) -> Result<(), Error>;
 
 /// Number of graphs that are kept.
 const GRAPHS: usize = 16;
@@ -106,6 +116,9 @@ pub(super) struct OnDevice<T> {
     /// `None` after a first replay: what comes once is not captured.
     graphs: HashMap<Key, Option<Graph>>,
     staging: Vec<T>,
+    resident: Vec<descent::Resident<T>>,
+    /// For each feed of the replay, the resident table from which it is gathered.
+    gathered: Vec<Option<Address<T>>>,
 }
 
 impl<T: Real> OnDevice<T> {
@@ -121,6 +134,8 @@ impl<T: Real> OnDevice<T> {
             total: Buffer::new(cuda, 1)?,
             graphs: HashMap::new(),
             staging: Vec::new(),
+            resident: Vec::new(),
+            gathered: Vec::new(),
             cuda: cuda.clone(),
         })
     }
@@ -143,7 +158,7 @@ impl<T: Real> OnDevice<T> {
             Some(Seed::Mean) => Work::Backward(Adjoints::Mean),
             Some(Seed::Given(_)) => Work::Backward(Adjoints::Given),
         };
-        self.replay(program, call.rows, work, state.unwrap_or(self.own_state()))?;
+        self.replay(program, call.rows, work, state.unwrap_or(self.own_state()), None)?;
         self.store(program, call)
     }
 
@@ -174,6 +189,7 @@ impl<T: Real> OnDevice<T> {
             outputs: outputs().collect::<Result<_, _>>()?,
             seeds: outputs().collect::<Result<_, _>>()?,
             chains: None,
+            indices: program.feeds.iter().map(|_| Buffer::new(&self.cuda, capacity)).collect::<Result<_, _>>()?,
             lanes: Buffer::new(&self.cuda, lanes(capacity, program.trained.len()) * program.trained.len())?,
         });
         Ok(())
@@ -189,9 +205,14 @@ impl<T: Real> OnDevice<T> {
             self.load_noise(&noise)?;
         }
         let mut staging = std::mem::take(&mut self.staging);
+        self.gathered = call.feeds.iter().map(|feed| self.table_of(feed)).collect();
         let memory = self.memory()?;
-        for (fed, feed) in program.feeds.iter().zip(call.feeds) {
+        for (i, (fed, feed)) in program.feeds.iter().zip(call.feeds).enumerate() {
             let Some(place) = fed.buffer else { continue };
+            if let (Some(_), Feed::Gather(_, index)) = (self.gathered[i], feed) {
+                memory.indices[i].write(0, index)?;
+                continue;
+            }
             staging.resize(call.rows * fed.cols, T::ZERO);
             feed.copy_rows(0..call.rows, fed.cols, &mut staging);
             memory.workspace.write(memory.capacity * program.slots[place].offset, &staging)?;
@@ -213,12 +234,25 @@ impl<T: Real> OnDevice<T> {
         self.noise.as_ref().map_or(Ok(()), |buffer| buffer.write(0, &control))
     }
 
-    fn replay(&mut self, program: &Program<T>, rows: usize, work: Work, state: State<T>) -> Result<(), Error> {
-        let key = Key { rows, work, addresses: [state.params.raw(), state.gradient.raw()] };
+    /// Launches a replay, and what comes after it.
+    fn replay(
+        &mut self,
+        program: &Program<T>,
+        rows: usize,
+        work: Work,
+        state: State<T>,
+        then: Option<Then<'_>>,
+    ) -> Result<(), Error> {
+        let tables = self.gathered.iter().map(|table| table.map(|table| table.raw())).collect();
+        let key = Key { rows, work, addresses: [state.params.raw(), state.gradient.raw()], tables };
+        let give = |on: &Self| {
+            on.give(program, rows, work, state)?;
+            then.map_or(Ok(()), |then| then(on.total.address()))
+        };
         match self.graphs.get(&key) {
             Some(Some(graph)) => graph.launch(),
             Some(None) => {
-                let graph = Graph::capture(&self.cuda, || self.give(program, key, state))?;
+                let graph = Graph::capture(&self.cuda, || give(self))?;
                 graph.launch()?;
                 self.graphs.insert(key, Some(graph));
                 Ok(())
@@ -228,13 +262,13 @@ impl<T: Real> OnDevice<T> {
                     self.graphs.clear();
                 }
                 self.graphs.insert(key, None);
-                self.give(program, key, state)
+                give(self)
             }
         }
     }
 
     /// Gives the device all launches of a replay.
-    fn give(&self, program: &Program<T>, Key { rows, work, .. }: Key, state: State<T>) -> Result<(), Error> {
+    fn give(&self, program: &Program<T>, rows: usize, work: Work, state: State<T>) -> Result<(), Error> {
         let memory = self.memory()?;
         let lanes = lanes(rows, program.trained.len());
         let in_lanes = if lanes == 1 { state } else { State { gradient: memory.lanes.address(), lanes, ..state } };
@@ -251,14 +285,20 @@ impl<T: Real> OnDevice<T> {
         if work == Work::Step {
             return chains::step(&pass, memory);
         }
+        self.gather(&pass, memory)?;
         pass.forward(work != Work::Forward)?;
-        self.keep_outputs(&pass, memory)?;
-        if let Work::Backward(adjoints) = work {
-            self.seed(&pass, memory, adjoints)?;
-            pass.backward()?;
-            add_lanes(&pass, state.gradient)?;
+        self.add_up(&pass)?;
+        if !matches!(work, Work::Descent(_)) {
+            keep_outputs(&pass, memory)?;
         }
-        Ok(())
+        let adjoints = match work {
+            Work::Forward | Work::Step => return Ok(()),
+            Work::Descent(_) => Adjoints::Mean,
+            Work::Backward(adjoints) => adjoints,
+        };
+        self.seed(&pass, memory, adjoints)?;
+        pass.backward()?;
+        add_lanes(&pass, state.gradient)
     }
 
     fn draw(&self, pass: &Pass<'_, T>) -> Result<(), Error> {
@@ -278,15 +318,11 @@ impl<T: Real> OnDevice<T> {
         Ok(())
     }
 
-    /// The sum of the first output, and all outputs, before the backward pass reuses their memory.
-    fn keep_outputs(&self, pass: &Pass<'_, T>, memory: &Memory<T>) -> Result<(), Error> {
+    /// The sum of the first output.
+    fn add_up(&self, pass: &Pass<'_, T>) -> Result<(), Error> {
         let (first, total) = (pass.program.outputs[0], self.total.address());
         let arguments = [pass.at(first).into(), total.into(), Argument::size(pass.elements(first))];
-        pass.launch("total", Grid::blocks(1, 1024), &arguments)?;
-        let mut pairs = pass.program.outputs.iter().zip(&memory.outputs);
-        pairs.try_for_each(|(&place, buffer)| {
-            pass.copy(pass.at(place), Adjoint::Set(buffer.address()), pass.elements(place))
-        })
+        pass.launch("total", Grid::blocks(1, 1024), &arguments)
     }
 
     /// Sets the outputs' adjoints, and the gradient of all lanes to 0.
@@ -327,6 +363,14 @@ impl<T: Real> OnDevice<T> {
         self.total.read(0, &mut total)?;
         Ok(total[0])
     }
+}
+
+/// Copies all outputs, before the backward pass reuses their memory.
+fn keep_outputs<T: Real>(pass: &Pass<'_, T>, memory: &Memory<T>) -> Result<(), Error> {
+    let mut pairs = pass.program.outputs.iter().zip(&memory.outputs);
+    pairs.try_for_each(|(&place, buffer)| {
+        pass.copy(pass.at(place), Adjoint::Set(buffer.address()), pass.elements(place))
+    })
 }
 
 /// The sum of the lanes, first to last.

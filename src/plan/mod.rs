@@ -262,16 +262,7 @@ impl<T: Real> Plan<T> {
         feeds: &[Feed<'_, T>],
     ) -> Result<f64, Error> {
         let batch = batch.into();
-        check_some_rows(batch.rows)?;
-        if self.width_of_outputs() != 1 || self.program.trained.is_empty() {
-            let why = "needs a plan with one output of one column and with parameter gradients";
-            return Err(Error::shape("mean_and_gradient", why));
-        }
-        check_length(
-            "gradient elements",
-            self.program.trained.end,
-            store.layout().len().min(self.program.trained.end),
-        )?;
+        self.check_loss(store, batch.rows)?;
         #[cfg(feature = "cuda")]
         if self.on_device.is_some() {
             return self.mean_and_gradient_on_device(store, batch, feeds);
@@ -279,6 +270,16 @@ impl<T: Real> Plan<T> {
         self.run(store.weights(Weights::Raw), batch, feeds, Some(Seed::Mean), &mut [], &mut [])?;
         self.add_lanes(batch.rows, &mut store.grads[self.program.trained.clone()])?;
         Ok(self.mean_of_first(batch.rows))
+    }
+
+    /// `Ok` if the plan computes a loss and its gradient with respect to parameters of this store.
+    fn check_loss(&self, store: &Store<T>, rows: usize) -> Result<(), Error> {
+        check_some_rows(rows)?;
+        if self.width_of_outputs() != 1 || self.program.trained.is_empty() {
+            let why = "needs a plan with one output of one column and with parameter gradients";
+            return Err(Error::shape("mean_and_gradient", why));
+        }
+        check_length("gradient elements", self.program.trained.end, store.layout().len().min(self.program.trained.end))
     }
 
     /// Any adjoint of the outputs, pulled back to the inputs and parameters asked for.

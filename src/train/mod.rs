@@ -1,13 +1,20 @@
 //! The fit loop: minibatches, early stopping on the averaged weights, a history, and checkpoints.
 
+mod course;
 mod epochs;
 
 pub use epochs::{Checkpoints, Snapshot};
 pub(crate) use epochs::{Learner, Losses, Rules, State, run, shuffled};
 
 use std::ops::{ControlFlow, Range};
+#[cfg(feature = "cuda")]
+use std::sync::Arc;
+
+use course::Course;
 
 use crate::device::Device;
+#[cfg(feature = "cuda")]
+use crate::device::cuda::Cuda;
 use crate::error::{Error, check_length};
 use crate::op::MAX_ARITY;
 use crate::optim::{Adam, Optimiser, Schedule};
@@ -65,6 +72,17 @@ pub enum Source<'a, T> {
     Next(&'a [T]),
     /// One number for all rows, which rises from 0 to 1 over this first part of the training; 1 in validation.
     WarmUp(f64),
+}
+
+#[cfg(feature = "cuda")]
+impl<'a, T> Source<'a, T> {
+    /// Its table, if it has one.
+    fn table(&self) -> Option<&'a [T]> {
+        match *self {
+            Self::Table(table) | Self::Next(table) => Some(table),
+            Self::WarmUp(_) => None,
+        }
+    }
 }
 
 /// One source for each input of the loss's graph, tables of equal length, and which of their rows are for what.
@@ -146,6 +164,29 @@ pub(crate) struct Minimiser<'a, 'd, T> {
     range: Range<usize>,
     optimiser: Optimiser,
     settings: &'a Training,
+    course: Course,
+    /// Steps after which it is asked whether loss and gradient are finite: a device is waited for.
+    look: usize,
+}
+
+/// So many on a device.
+#[cfg(feature = "cuda")]
+const LOOK: usize = 64;
+
+#[cfg(feature = "cuda")]
+impl<T: Real> Minimiser<'_, '_, T> {
+    /// The device on which steps stay.
+    fn cuda(&self) -> Option<Arc<Cuda>> {
+        self.device.as_cuda().filter(|cuda| self.plan.is_on(cuda)).cloned()
+    }
+
+    /// Copies the tables to it.
+    fn keep_tables(&mut self) {
+        if self.cuda().is_some() {
+            self.look = LOOK;
+            self.plan.keep_tables(self.set.inputs.iter().filter_map(Source::table));
+        }
+    }
 }
 
 impl<'a, 'd, T: Real> Minimiser<'a, 'd, T> {
@@ -162,7 +203,7 @@ impl<'a, 'd, T: Real> Minimiser<'a, 'd, T> {
         }
         check_length("inputs", set.inputs.len().min(MAX_ARITY), set.inputs.len())?;
         let optimiser = Optimiser::new(settings.adam.clone(), range.clone())?;
-        Ok(Self { device, plan, set, range, optimiser, settings })
+        Ok(Self { device, plan, set, range, optimiser, settings, course: Course::new(), look: 1 })
     }
 
     /// All epochs.
@@ -174,19 +215,54 @@ impl<'a, 'd, T: Real> Minimiser<'a, 'd, T> {
     ) -> Result<History, Error> {
         let Training { max_epochs, patience, .. } = *self.settings;
         let rules = Rules { range: self.range.clone(), max_epochs, patience, last: false };
-        run(self, store, &rules, checkpoints, on_epoch)
+        #[cfg(feature = "cuda")]
+        self.keep_tables();
+        let history = run(self, store, &rules, checkpoints, on_epoch);
+        // The tables are only borrowed.
+        #[cfg(feature = "cuda")]
+        self.plan.keep_tables(std::iter::empty());
+        history
     }
 
-    /// (loss before the update, norm of its gradient)
-    fn step(&mut self, store: &mut Store<T>, batch: &[u32], next: &[u32]) -> Result<(f64, f64), Error> {
+    /// One step, added to the course: its loss before the update, and the norm of its gradient.
+    fn step(&mut self, store: &mut Store<T>, batch: &[u32], next: &[u32]) -> Result<(), Error> {
         let (step, steps) = (self.optimiser.steps(), self.steps_per_epoch() * self.settings.max_epochs as u64);
         let factor = self.settings.schedule.factor(step, steps);
         let ramps = ramps(self.set.inputs, step as f64 / steps as f64);
         let feeds = feeds(self.set.inputs, batch, next, &ramps);
+        let feeds = &feeds[..self.set.inputs.len()];
         let seed = noise_seed(self.settings, "training");
         let rows = Batch::with_noise(batch.len(), NoiseRows::new(&seed).at(step as u32));
-        let loss = self.plan.mean_and_gradient(store, rows, &feeds[..self.set.inputs.len()])?;
-        Ok((loss, self.optimiser.step(self.device, store, factor)?))
+        #[cfg(feature = "cuda")]
+        if let Some(cuda) = self.cuda() {
+            let launches = self.optimiser.prepare(&cuda, store, factor)?;
+            let course = self.course.0.on_device_mut(&cuda)?.address();
+            let then = |loss| launches.launch(&cuda, Some((loss, course)));
+            self.plan.descend_on_device(store, rows, feeds, launches.key(course), &then)?;
+            *self.optimiser.steps_mut() += 1;
+            return Ok(());
+        }
+        let loss = self.plan.mean_and_gradient(store, rows, feeds)?;
+        self.course.add(loss * batch.len() as f64, self.optimiser.step(self.device, store, factor)?);
+        Ok(())
+    }
+
+    /// `Ok` if loss and gradient of all steps have been finite.
+    fn check(&mut self, epoch: usize) -> Result<(), Error> {
+        let [.., lost] = self.course.sums();
+        if lost == 0.0 {
+            return Ok(());
+        }
+        #[cfg(feature = "cuda")]
+        if self.cuda().is_some() {
+            *self.optimiser.steps_mut() -= lost as u64;
+        }
+        let why = format!(
+            "the loss or its gradient is no longer finite after step {}; a lower learning rate, a tighter clip, or data \
+             without extreme values may help",
+            self.optimiser.steps()
+        );
+        Err(Error::Training { epoch, why })
     }
 
     fn validation_loss(&mut self, store: &Store<T>) -> Result<f64, Error> {
@@ -208,22 +284,18 @@ impl<T: Real> Learner<T> for Minimiser<'_, '_, T> {
     fn epoch(&mut self, store: &mut Store<T>, epoch: usize) -> Result<Losses, Error> {
         let order = shuffled(self.set.training, self.settings.seed, epoch);
         let next = following(&order);
-        let (mut loss_sum, mut norm_sum) = (0.0, 0.0);
-        for (batch, next) in order.chunks(self.settings.batch).zip(next.chunks(self.settings.batch)) {
-            let (loss, norm) = self.step(store, batch, next)?;
-            if !(loss.is_finite() && norm.is_finite()) {
-                let why = format!(
-                    "the loss or its gradient is no longer finite after step {}; a lower learning rate, a tighter \
-                     clip, or data without extreme values may help",
-                    self.optimiser.steps()
-                );
-                return Err(Error::Training { epoch, why });
+        self.course.restart();
+        let batches = order.chunks(self.settings.batch).zip(next.chunks(self.settings.batch));
+        for (i, (batch, next)) in batches.enumerate() {
+            self.step(store, batch, next)?;
+            if (i + 1).is_multiple_of(self.look) {
+                self.check(epoch)?;
             }
-            loss_sum += loss * batch.len() as f64;
-            norm_sum += norm;
         }
+        self.check(epoch)?;
+        let [losses, norms, _] = self.course.sums();
         let validation = self.validation_loss(store)?;
-        let (training, gradient_norm) = (loss_sum / order.len() as f64, norm_sum / self.steps_per_epoch() as f64);
+        let (training, gradient_norm) = (losses / order.len() as f64, norms / self.steps_per_epoch() as f64);
         Ok(Losses { training, validation, gradient_norm })
     }
 

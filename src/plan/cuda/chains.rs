@@ -71,7 +71,8 @@ impl<T: Real> OnDevice<T> {
         if let Some(chains) = &self.memory()?.chains {
             chains.numbers.write(0, numbers)?;
         }
-        self.replay(program, rows, Work::Step, self.own_state())
+        self.gathered.clear();
+        self.replay(program, rows, Work::Step, self.own_state(), None)
     }
 
     /// Waits, and returns the chain that has been without a finite number for the most steps, and for how many.
