@@ -70,7 +70,8 @@ impl Diffusion {
         Self::preconditioned(NoiseSchedule::edm()).at(Times::LogNormal { mean: -2.0, sd: 2.0 })
     }
 
-    /// Flow matching along straight lines.
+    /// Flow matching along straight lines, at uniform times. Narrow posteriors are learned faster at early ones, such as those
+    /// of [`Diffusion::variance_preserving`] (compare Wildberger et al. 2023).
     pub fn flow_matching() -> Self {
         let (parameterisation, weighting) = (Parameterisation::Velocity, Weighting::Network);
         Self::with(ScoreNetwork { parameterisation, weighting, ..ScoreNetwork::new(NoiseSchedule::Linear) })
