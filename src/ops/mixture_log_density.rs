@@ -121,17 +121,38 @@ pub(super) fn soft_clamp<T: Real>(raw: T) -> (T, T) {
 ///
 /// A row of minus infinities has the sum 0 and shares 0/0; a NaN anywhere makes its whole row NaN.
 pub(super) fn softmax<T: Real>(table: &mut [T], k: usize, ln_sums: &mut [T]) {
-    for (row, ln_sum) in table.chunks_exact_mut(k).zip(&mut *ln_sums) {
-        let largest = row.iter().copied().reduce(T::max).unwrap_or(T::ZERO);
-        *ln_sum = if largest.is_finite() { largest } else { T::ZERO };
-        row.iter_mut().for_each(|v| *v -= *ln_sum);
-    }
+    unrolled(k, #[inline(always)] |k| {
+        for (row, ln_sum) in table.chunks_exact_mut(k).zip(&mut *ln_sums) {
+            let largest = row.iter().copied().reduce(T::max).unwrap_or(T::ZERO);
+            *ln_sum = if largest.is_finite() { largest } else { T::ZERO };
+            row.iter_mut().for_each(|v| *v -= *ln_sum);
+        }
+    });
     map_in_place(table, #[inline(always)] |v| math::exp(v));
-    for (row, ln_sum) in table.chunks_exact_mut(k).zip(ln_sums) {
-        let sum = row.iter().copied().sum::<T>();
-        *ln_sum += math::ln(sum);
-        row.iter_mut().for_each(|v| *v = *v / sum);
-    }
+    unrolled(k, #[inline(always)] |k| {
+        for (row, ln_sum) in table.chunks_exact_mut(k).zip(&mut *ln_sums) {
+            let sum = row.iter().copied().sum::<T>();
+            *ln_sum += math::ln(sum);
+            row.iter_mut().for_each(|v| *v = *v / sum);
+        }
+    });
+}
+
+/// `f(n)` by [`wide`], compiled for each small n: loops of n steps, too short for vectors of their own, become straight
+/// code.
+#[inline(always)]
+fn unrolled(n: usize, f: impl FnOnce(usize)) {
+    wide(#[inline(always)] || match n {
+        1 => f(1),
+        2 => f(2),
+        3 => f(3),
+        4 => f(4),
+        5 => f(5),
+        6 => f(6),
+        7 => f(7),
+        8 => f(8),
+        _ => f(n),
+    });
 }
 
 #[inline(always)]
@@ -188,11 +209,16 @@ impl<T: Real> Op<T> for MixtureLogDensity {
         posterior.copy_from_slice(prior);
         softmax(prior, k, l);
         let norm = T::from_f64(0.5 * d as f64 * std::f64::consts::TAU.ln());
-        for (of, (joint, a)) in posterior.iter_mut().zip(scale.chunks_exact(d)).enumerate() {
-            *joint += a.iter().copied().sum::<T>() - norm - l[of / k];
-        }
+        unrolled(d, #[inline(always)] |d| {
+            for (r, (joint, a)) in posterior.chunks_exact_mut(k).zip(scale.chunks_exact(k * d)).enumerate() {
+                for (joint, a) in joint.iter_mut().zip(a.chunks_exact(d)) {
+                    *joint += a.iter().copied().sum::<T>() - norm - l[r];
+                }
+            }
+        });
         map_in_place(scale, #[inline(always)] |a| math::exp(a));
-        wide(#[inline(always)] || {
+        unrolled(d, #[inline(always)] |d| {
+            let mixture = Mixture { dim: d, ..mixture };
             for (r, (raw, x)) in raw_rows().zip(x.chunks_exact(d)).enumerate() {
                 for c in 0..k {
                     let of = r * k + c;
@@ -215,9 +241,10 @@ impl<T: Real> Op<T> for MixtureLogDensity {
         let [prior, posterior, scale, slope, z] = self.blocks(tile.saved, tile.rows);
         let [dx, draw] = tile.input_adjoints else { return };
         let (mut dx, mut draw, width) = (dx.zeroed(), draw.zeroed(), tile.input_widths[1]);
-        wide(#[inline(always)] || {
-            for of in 0..tile.rows * k {
-                let (r, c) = (of / k, of % k);
+        unrolled(d, #[inline(always)] |d| {
+            let mixture = Mixture { dim: d, ..mixture };
+            for (r, c) in (0..tile.rows).flat_map(|r| (0..k).map(move |c| (r, c))) {
+                let of = r * k + c;
                 let (x, raw) = (&x[r * d..][..d], &raw[r * width..][..width]);
                 let (scale, slope, z) = (&mut scale[of * d..][..d], &slope[of * d..][..d], &mut z[of * d..][..d]);
                 let (mean, share) = (&raw[mixture.mean(c)], dl[r] * posterior[of]);
