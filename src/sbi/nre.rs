@@ -54,7 +54,7 @@ impl Nre {
     /// Trains the classifier on the data set, each row against the θ of another one.
     ///
     /// # Errors
-    /// As [`Nle::fit`].
+    /// As [`Nle::fit`](crate::sbi::Nle::fit).
     pub fn fit<T: Real>(
         &self,
         device: &Device,
