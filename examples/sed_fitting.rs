@@ -1,10 +1,10 @@
 //! Posteriors of the stellar masses, star-formation histories and dust of 371 real galaxies, from simulations alone.
 //!
-//! simulate -> train a conditional flow -> infer all galaxies -> validate, on held-out simulations and against
+//! simulate -> train a conditional density -> infer all galaxies -> validate, on held-out simulations and against
 //! likelihood-based inference -> pictures and a table in `target/sed_fitting/`.
 //!
 //! `cargo run --release --features arrays,plots,progress --example sed_fitting` (`-- --quick` for a look at the
-//! machinery with a posterior that has hardly been trained).
+//! machinery with a posterior that has hardly been trained, `-- --family nsf` for another density).
 
 #[path = "sed_fitting/catalogue.rs"]
 mod catalogue;
@@ -21,13 +21,13 @@ use std::path::Path;
 use std::time::Instant;
 
 use ndarray::{Array2, Array3, Axis};
-use retrodict::models::{Density, Family, RealNvp};
+use retrodict::models::{AnyFamily, AnyModel, RealNvp};
 use retrodict::optim::{Adam, Schedule};
 use retrodict::rng::Philox;
 use retrodict::sbi::{DatasetOptions, Holdout, Simulations};
 use retrodict::train::{Epoch, History, Training};
 use retrodict::validate::{SimulatedCloud, Verdict};
-use retrodict::{Dataset, Device, Npe, Posterior, Validation, simulate_joint};
+use retrodict::{Dataset, Device, Npe, Validation, simulate_joint};
 
 use catalogue::{BANDS, Bank, Galaxies, Photometry};
 use exact::Weighted;
@@ -51,13 +51,19 @@ const HELD_OUT: usize = 4000;
 /// A reference posterior of fewer effective samples is too noisy to compare with.
 const LEAST_ESS: f64 = 300.0;
 
-/// Any family that has a density can stand here: `SplineFlow::default()`, `Mdn::default()`, `Diffusion::edm()`.
-fn family() -> impl Family<f32, Model = dyn Density<f32>> {
-    RealNvp { layers: 8, hidden: vec![64, 64], ..RealNvp::default() }
+type Posterior = retrodict::Posterior<f32, AnyModel<f32>>;
+
+/// The density that is learned: any family that has one, by its name behind `--family`.
+fn family() -> Result<AnyFamily, retrodict::Error> {
+    match std::env::args().skip_while(|a| a != "--family").nth(1) {
+        Some(name) => name.parse(),
+        None => Ok(AnyFamily::RealNvp(RealNvp { layers: 8, hidden: vec![64, 64], ..RealNvp::default() })),
+    }
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
     let scale = if std::env::args().any(|a| a == "--quick") { QUICK } else { FULL };
+    let family = family()?;
     let out = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/sed_fitting");
     std::fs::create_dir_all(&out)?;
     let device = Device::cpu();
@@ -65,7 +71,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let forward = Forward::new(&bank, &galaxies);
 
     let simulations = simulate(&device, &forward, bank.len() - HELD_OUT, scale.observations)?;
-    let (posterior, history) = train(&device, &simulations, scale.epochs)?;
+    let (posterior, history) = train(&device, &simulations, &family, scale.epochs)?;
     unlike_simulations(&device, &simulations, &forward, &galaxies)?;
     let draws = infer(&posterior, &forward, &galaxies, scale.draws)?;
     show::table(&out.join("galaxies.csv"), posterior.support().names(), &galaxies, draws.view())?;
@@ -81,16 +87,16 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (galaxy, exact) = corner;
     let (id, z) = (galaxies.id[galaxy], galaxies.photometry[galaxy].redshift);
     let (title, draws) = (format!("CANDELS GOODS-S {id}, z = {z}"), draws.index_axis(Axis(0), galaxy));
-    show::report(&out, &settings(&scale), &simulations, &history, &validation, (&title, draws, &exact))?;
+    show::report(&out, &settings(&family, &scale), &simulations, &history, &validation, (&title, draws, &exact))?;
     println!("\nresults in {}", out.display());
     Ok(())
 }
 
 /// What the report says of how the posterior was made.
-fn settings(scale: &Scale) -> Vec<(&'static str, String)> {
+fn settings(family: &AnyFamily, scale: &Scale) -> Vec<(&'static str, String)> {
     let seeds = "simulations 1, training 1, draws 2, tests 3 and 4";
     vec![
-        ("family", "RealNvp".into()),
+        ("family", family.to_string()),
         ("simulations of each galaxy of the bank", scale.observations.to_string()),
         ("epochs at most", scale.epochs.to_string()),
         ("draws of each posterior", scale.draws.to_string()),
@@ -115,12 +121,17 @@ fn simulate(
     Ok(simulations)
 }
 
-fn train(device: &Device, simulations: &Simulations, epochs: usize) -> Result<(Posterior, History), retrodict::Error> {
+fn train(
+    device: &Device,
+    simulations: &Simulations,
+    family: &AnyFamily,
+    epochs: usize,
+) -> Result<(Posterior, History), retrodict::Error> {
     // The last rows come from galaxies of which training sees no other observation.
     let options = DatasetOptions { holdout: Holdout::Last(0.05), ..DatasetOptions::default() };
     let data = Dataset::new(&forward::support()?, simulations.theta.view(), simulations.x.view(), options)?;
     let estimator = Npe {
-        family: family(),
+        family: family.clone(),
         training: Training {
             max_epochs: epochs,
             patience: 8,
@@ -217,7 +228,7 @@ fn validate(posterior: &Posterior, forward: &Forward<'_>, tests: &[Test]) -> Res
     Ok(validation)
 }
 
-/// Prints how the flow's medians and widths differ from those of the weighted bank, over the galaxies for which the
+/// Prints how the posterior's medians and widths differ from those of the weighted bank, over the galaxies for which the
 /// latter has enough effective samples; returns the one with the most of them among those with all bands but two.
 fn compare(
     what: &str,
@@ -238,8 +249,8 @@ fn compare(
         1e3 * seconds
     );
     let x = features(forward, usable.iter().map(|&i| galaxies[i].0));
-    let flow = posterior.sample_many(x.view(), draws, 6)?;
-    show::differences(posterior.support().names(), usable.iter().map(|&i| &exact[i]), flow.view());
+    let learned = posterior.sample_many(x.view(), draws, 6)?;
+    show::differences(posterior.support().names(), usable.iter().map(|&i| &exact[i]), learned.view());
 
     let seen = |i: usize| galaxies[i].0.observed.iter().filter(|&&o| o).count();
     let best =
