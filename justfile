@@ -8,7 +8,7 @@ test:
 
 # Formatting, lints and documentation, warnings denied.
 lint:
-    cargo fmt --check
+    find . -name target -prune -o -name '*.rs' -print0 | xargs -0 rustfmt --edition 2024 --check
     cargo clippy --all-targets --all-features -- -D warnings
     RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --all-features
 

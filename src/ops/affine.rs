@@ -5,9 +5,9 @@ use crate::device::cuda::{Argument, Grid};
 use crate::error::Error;
 use crate::graph::{Graph, Var};
 use crate::math::wide;
-use crate::op::{Backward, Forward, Op};
 #[cfg(feature = "cuda")]
 use crate::op::cuda::{self, Kernels};
+use crate::op::{Backward, Forward, Op};
 use crate::ops::Case;
 use crate::real::Real;
 
@@ -28,7 +28,10 @@ impl<T: Real> Op<T> for Affine<T> {
 
     fn forward(&self, tile: &mut Forward<'_, T>) {
         let (x, y) = (tile.inputs[0], &mut *tile.outputs[0]);
-        wide(#[inline(always)] || y.iter_mut().zip(x).for_each(|(y, &x)| *y = x.mul_add(self.scale, self.shift)));
+        wide(
+            #[inline(always)]
+            || y.iter_mut().zip(x).for_each(|(y, &x)| *y = x.mul_add(self.scale, self.shift)),
+        );
     }
 
     fn backward(&self, tile: &mut Backward<'_, T>) {

@@ -9,9 +9,9 @@ use crate::device::cuda::{Address, Argument, Grid};
 use crate::error::Error;
 use crate::graph::{Graph, Var};
 use crate::math::wide;
-use crate::op::{Adjoint, Backward, Forward, Op, Reads};
 #[cfg(feature = "cuda")]
 use crate::op::cuda::{self, Kernels};
+use crate::op::{Adjoint, Backward, Forward, Op, Reads};
 use crate::ops::Case;
 use crate::real::Real;
 
@@ -61,7 +61,10 @@ impl<T: Real> Op<T> for Arithmetic {
     fn forward(&self, tile: &mut Forward<'_, T>) {
         let (a, b, y) = (tile.inputs[0], tile.inputs[1], &mut *tile.outputs[0]);
         if a.len() == b.len() {
-            return wide(#[inline(always)] || self.apply(y, a.iter().copied().zip(b.iter().copied())));
+            return wide(
+                #[inline(always)]
+                || self.apply(y, a.iter().copied().zip(b.iter().copied())),
+            );
         }
         let (a_cols, b_cols, cols) = (a.len() / tile.rows, b.len() / tile.rows, y.len() / tile.rows);
         for (r, y) in y.chunks_exact_mut(cols).enumerate() {

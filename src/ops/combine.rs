@@ -8,9 +8,9 @@ use crate::device::cuda::{Argument, Grid};
 use crate::error::Error;
 use crate::graph::{Graph, Var};
 use crate::math::wide;
-use crate::op::{Backward, Forward, Op, Reads};
 #[cfg(feature = "cuda")]
 use crate::op::cuda::{self, Kernels};
+use crate::op::{Backward, Forward, Op, Reads};
 use crate::ops::Case;
 use crate::real::Real;
 
@@ -47,7 +47,10 @@ impl<T: Real> Op<T> for Combine {
         for (k, value) in values.iter().enumerate() {
             let rows = y.chunks_exact_mut(cols).zip(value.chunks_exact(cols));
             for ((y, v), c) in rows.zip(coefficients.chunks_exact(values.len())) {
-                wide(#[inline(always)] || y.iter_mut().zip(v).for_each(|(y, &v)| *y = v.mul_add(c[k], *y)));
+                wide(
+                    #[inline(always)]
+                    || y.iter_mut().zip(v).for_each(|(y, &v)| *y = v.mul_add(c[k], *y)),
+                );
             }
         }
     }

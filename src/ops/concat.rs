@@ -6,9 +6,9 @@
 use crate::device::cuda::{Argument, Grid};
 use crate::error::Error;
 use crate::graph::{Graph, Var};
-use crate::op::{Adjoint, Backward, Forward, Op};
 #[cfg(feature = "cuda")]
 use crate::op::cuda::{self, Kernels};
+use crate::op::{Adjoint, Backward, Forward, Op};
 use crate::ops::Case;
 use crate::real::Real;
 

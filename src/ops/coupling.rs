@@ -13,9 +13,9 @@ use crate::device::cuda::{Argument, Grid};
 use crate::error::Error;
 use crate::graph::{Graph, Var};
 use crate::math::{self, wide};
-use crate::op::{Backward, Forward, Op, Reads};
 #[cfg(feature = "cuda")]
 use crate::op::cuda::{self, Kernels};
+use crate::op::{Backward, Forward, Op, Reads};
 use crate::ops::Case;
 use crate::real::Real;
 
@@ -48,7 +48,10 @@ impl<T: Real> Coupling<T> {
             u.copy_from_slice(&raw[..b]);
         }
         let per_clamp = T::ONE / self.clamp;
-        wide(#[inline(always)] || tanh.iter_mut().for_each(|u| *u = math::tanh(*u * per_clamp)));
+        wide(
+            #[inline(always)]
+            || tanh.iter_mut().for_each(|u| *u = math::tanh(*u * per_clamp)),
+        );
     }
 }
 
@@ -100,12 +103,15 @@ impl<T: Real> Op<T> for Coupling<T> {
         for ((new, &old), tanh) in new_ln_det.iter_mut().zip(ln_det).zip(slope.chunks_exact(b)) {
             *new = old + signed * tanh.iter().copied().sum::<T>();
         }
-        wide(#[inline(always)] || {
-            for (scale, tanh) in scale.iter_mut().zip(slope) {
-                *scale = math::exp(signed * *tanh);
-                *tanh = T::ONE - *tanh * *tanh;
-            }
-        });
+        wide(
+            #[inline(always)]
+            || {
+                for (scale, tanh) in scale.iter_mut().zip(slope) {
+                    *scale = math::exp(signed * *tanh);
+                    *tanh = T::ONE - *tanh * *tanh;
+                }
+            },
+        );
         y.copy_from_slice(x);
         let shifts = raw.chunks_exact(2 * b).map(|raw| &raw[b..]);
         for ((y, shift), scale) in y.chunks_exact_mut(width).zip(shifts).zip(scale.chunks_exact(b)) {
@@ -164,7 +170,8 @@ impl<T: Real> Kernels<T> for Coupling<T> {
     fn forward(&self, tile: &cuda::Forward<'_, T>) -> Result<(), Error> {
         let [b, width] = [self.columns.len(), tile.input_widths[0]].map(Argument::int);
         let [x, raw, ln_det] = [0, 1, 2].map(|i| tile.inputs[i].into());
-        let (y, new_ln_det, clamp) = (tile.outputs[0].into(), tile.outputs[1].into(), Argument::real(self.signed_clamp()));
+        let (y, new_ln_det, clamp) =
+            (tile.outputs[0].into(), tile.outputs[1].into(), Argument::real(self.signed_clamp()));
         let (saved, place, rows) = (tile.saved.into(), tile.table.into(), Argument::size(tile.rows));
         let arguments = [x, raw, ln_det, y, new_ln_det, saved, place, clamp, b, width, rows];
         tile.launch(("coupling", "coupling_forward"), Grid::teams(tile.rows, tile.input_widths[0]), &arguments)

@@ -8,9 +8,9 @@ use crate::device::cuda::{Address, Argument, Grid};
 use crate::error::Error;
 use crate::graph::{Graph, Var};
 use crate::math::{self, wide};
-use crate::op::{Backward, Forward, Op};
 #[cfg(feature = "cuda")]
 use crate::op::cuda::{self, Kernels};
+use crate::op::{Backward, Forward, Op};
 use crate::ops::{Case, Domain};
 use crate::real::Real;
 
@@ -85,9 +85,15 @@ impl Activation {
 /// x <- f(x), slope <- f'(x); what is not asked for is not computed.
 fn map<T: Real>(x: &mut [T], slope: &mut [T], f: impl Fn(T) -> (T, T)) {
     if slope.is_empty() {
-        wide(#[inline(always)] || x.iter_mut().for_each(|x| *x = f(*x).0));
+        wide(
+            #[inline(always)]
+            || x.iter_mut().for_each(|x| *x = f(*x).0),
+        );
     } else {
-        wide(#[inline(always)] || x.iter_mut().zip(slope).for_each(|(x, slope)| (*x, *slope) = f(*x)));
+        wide(
+            #[inline(always)]
+            || x.iter_mut().zip(slope).for_each(|(x, slope)| (*x, *slope) = f(*x)),
+        );
     }
 }
 

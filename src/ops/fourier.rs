@@ -11,9 +11,9 @@ use crate::device::cuda::{Argument, Grid};
 use crate::error::Error;
 use crate::graph::{Graph, Var};
 use crate::math::{sin_cos_turns, wide};
-use crate::op::{Backward, Forward, Op, Reads};
 #[cfg(feature = "cuda")]
 use crate::op::cuda::{self, Kernels};
+use crate::op::{Backward, Forward, Op, Reads};
 use crate::ops::Case;
 use crate::real::Real;
 
@@ -61,14 +61,17 @@ impl<T: Real> Op<T> for Fourier<T> {
     fn forward(&self, tile: &mut Forward<'_, T>) {
         let m = self.frequencies.len();
         let each = tile.outputs[0].chunks_exact_mut(2 * m).zip(tile.inputs[0]);
-        wide(#[inline(always)] || {
-            for (y, &t) in each {
-                let (cos, sin) = y.split_at_mut(m);
-                for ((cos, sin), &f) in cos.iter_mut().zip(sin).zip(&self.frequencies) {
-                    (*sin, *cos) = sin_cos_turns(f * t);
+        wide(
+            #[inline(always)]
+            || {
+                for (y, &t) in each {
+                    let (cos, sin) = y.split_at_mut(m);
+                    for ((cos, sin), &f) in cos.iter_mut().zip(sin).zip(&self.frequencies) {
+                        (*sin, *cos) = sin_cos_turns(f * t);
+                    }
                 }
-            }
-        });
+            },
+        );
     }
 
     fn backward(&self, tile: &mut Backward<'_, T>) {
@@ -138,7 +141,8 @@ mod tests {
     #[test]
     fn closed_form() {
         let (f, t) = (geometric_frequencies(0.3, 9.0, 3).unwrap(), [0.0, 0.4, -1.7, f64::NAN]);
-        let embed = |rows, cols| evaluate(rows, &[(cols, Feed::Rows(&t))], |g, v| Ok(vec![g.fourier(v[0], &f)?])).remove(0);
+        let embed =
+            |rows, cols| evaluate(rows, &[(cols, Feed::Rows(&t))], |g, v| Ok(vec![g.fourier(v[0], &f)?])).remove(0);
         let y = embed(4, 1);
         // Two columns of a row stand one after the other.
         assert!(y.iter().zip(embed(2, 2)).all(|(a, b)| a.to_bits() == b.to_bits()));

@@ -9,9 +9,9 @@ use std::fmt;
 use crate::device::cuda::{Argument, Grid};
 use crate::error::Error;
 use crate::graph::{Graph, Var};
-use crate::op::{Backward, Forward, MAX_ARITY, Op};
 #[cfg(feature = "cuda")]
 use crate::op::cuda::{self, Kernels};
+use crate::op::{Backward, Forward, MAX_ARITY, Op};
 use crate::ops::Case;
 use crate::real::Real;
 

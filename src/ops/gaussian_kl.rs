@@ -10,9 +10,9 @@ use crate::device::cuda::{Argument, Grid};
 use crate::error::Error;
 use crate::graph::{Graph, Var};
 use crate::math::{self, wide};
-use crate::op::{Backward, Forward, Op, Reads};
 #[cfg(feature = "cuda")]
 use crate::op::cuda::{self, Kernels};
+use crate::op::{Backward, Forward, Op, Reads};
 use crate::ops::Case;
 use crate::ops::arithmetic::contribute;
 use crate::ops::gaussian_log_density::{check_ln_sigma, spread};
@@ -45,13 +45,16 @@ impl<T: Real> Op<T> for GaussianKl {
         let (excess, terms) = tile.saved.split_at_mut(mean.len());
         let (half, two) = (T::from_f64(0.5), T::from_f64(2.0));
         spread(ln_sigma, tile.rows, excess);
-        wide(#[inline(always)] || {
-            for ((term, excess), &mean) in terms.iter_mut().zip(excess).zip(mean) {
-                let ln_sigma = *excess;
-                *excess = math::exp(two * ln_sigma) - T::ONE;
-                *term = half * (mean * mean + *excess) - ln_sigma;
-            }
-        });
+        wide(
+            #[inline(always)]
+            || {
+                for ((term, excess), &mean) in terms.iter_mut().zip(excess).zip(mean) {
+                    let ln_sigma = *excess;
+                    *excess = math::exp(two * ln_sigma) - T::ONE;
+                    *term = half * (mean * mean + *excess) - ln_sigma;
+                }
+            },
+        );
         for (kl, terms) in tile.outputs[0].iter_mut().zip(terms.chunks_exact(d)) {
             *kl = terms.iter().copied().sum();
         }

@@ -11,9 +11,9 @@ use crate::device::cuda::{Argument, Grid};
 use crate::error::Error;
 use crate::graph::{Graph, Var};
 use crate::math::{self, wide};
-use crate::op::{Backward, Forward, Op};
 #[cfg(feature = "cuda")]
 use crate::op::cuda::{self, Kernels};
+use crate::op::{Backward, Forward, Op};
 use crate::ops::Case;
 use crate::ops::arithmetic::contribute;
 use crate::real::Real;
@@ -66,12 +66,15 @@ impl<T: Real> Op<T> for GaussianLogDensity {
         for (l, ln_sigma) in tile.outputs[0].iter_mut().zip(per_sigma.chunks_exact(d)) {
             *l = -ln_sigma.iter().copied().sum::<T>() - norm;
         }
-        wide(#[inline(always)] || {
-            for (((u, per_sigma), &x), &mean) in u.iter_mut().zip(per_sigma).zip(x).zip(mean) {
-                *per_sigma = math::exp(-*per_sigma);
-                *u = (x - mean) * *per_sigma;
-            }
-        });
+        wide(
+            #[inline(always)]
+            || {
+                for (((u, per_sigma), &x), &mean) in u.iter_mut().zip(per_sigma).zip(x).zip(mean) {
+                    *per_sigma = math::exp(-*per_sigma);
+                    *u = (x - mean) * *per_sigma;
+                }
+            },
+        );
         for (l, u) in tile.outputs[0].iter_mut().zip(u.chunks_exact(d)) {
             *l += -half * u.iter().map(|&u| u * u).sum::<T>();
         }
@@ -82,13 +85,16 @@ impl<T: Real> Op<T> for GaussianLogDensity {
         let [dx, dmean, dln_sigma] = &mut *tile.input_adjoints else { return };
         let (u, per_sigma) = tile.saved.split_at_mut(rows * d);
         let dl = tile.output_adjoints[0].iter();
-        wide(#[inline(always)] || {
-            for ((u, per_sigma), &dl) in u.chunks_exact_mut(d).zip(per_sigma.chunks_exact_mut(d)).zip(dl) {
-                for (u, per_sigma) in u.iter_mut().zip(per_sigma) {
-                    (*u, *per_sigma) = (dl * (*u * *u - T::ONE), dl * *u * *per_sigma);
+        wide(
+            #[inline(always)]
+            || {
+                for ((u, per_sigma), &dl) in u.chunks_exact_mut(d).zip(per_sigma.chunks_exact_mut(d)).zip(dl) {
+                    for (u, per_sigma) in u.iter_mut().zip(per_sigma) {
+                        (*u, *per_sigma) = (dl * (*u * *u - T::ONE), dl * *u * *per_sigma);
+                    }
                 }
-            }
-        });
+            },
+        );
         dx.zip(per_sigma, per_sigma, |dmean, _| -dmean);
         dmean.zip(per_sigma, per_sigma, |dmean, _| dmean);
         contribute(dln_sigma, rows, u, u, |dln_sigma, _| dln_sigma);
@@ -109,7 +115,11 @@ impl<T: Real> Kernels<T> for GaussianLogDensity {
         let [x, mean, ln_sigma] = [0, 1, 2].map(|i| tile.inputs[i].into());
         let (density, saved, rows) = (tile.outputs[0].into(), tile.saved.into(), Argument::size(tile.rows));
         let arguments = [x, mean, ln_sigma, density, saved, norm, d, spread, rows];
-        tile.launch(("gaussian_log_density", "gaussian_log_density_forward"), Grid::teams(tile.rows, tile.input_widths[0]), &arguments)
+        tile.launch(
+            ("gaussian_log_density", "gaussian_log_density_forward"),
+            Grid::teams(tile.rows, tile.input_widths[0]),
+            &arguments,
+        )
     }
 
     fn backward(&self, tile: &cuda::Backward<'_, T>) -> Result<(), Error> {
@@ -117,7 +127,11 @@ impl<T: Real> Kernels<T> for GaussianLogDensity {
         let [dx, dmean, dln_sigma] = [0, 1, 2].map(|i| tile.input_adjoints[i].into());
         let (dl, saved) = (tile.output_adjoints[0].into(), tile.saved.into());
         let arguments = [dl, saved, dx, dmean, dln_sigma, d, spread, Argument::size(tile.rows)];
-        tile.launch(("gaussian_log_density", "gaussian_log_density_backward"), Grid::teams(tile.rows, tile.input_widths[0]), &arguments)
+        tile.launch(
+            ("gaussian_log_density", "gaussian_log_density_backward"),
+            Grid::teams(tile.rows, tile.input_widths[0]),
+            &arguments,
+        )
     }
 }
 

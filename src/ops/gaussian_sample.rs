@@ -9,9 +9,9 @@ use crate::device::cuda::{Argument, Grid};
 use crate::error::Error;
 use crate::graph::{Graph, Var};
 use crate::math::{self, map_in_place, wide};
-use crate::op::{Backward, Forward, Op, Reads};
 #[cfg(feature = "cuda")]
 use crate::op::cuda::{self, Kernels};
+use crate::op::{Backward, Forward, Op, Reads};
 use crate::ops::Case;
 use crate::ops::arithmetic::contribute;
 use crate::ops::gaussian_log_density::{check_ln_sigma, spread};
@@ -47,19 +47,29 @@ impl<T: Real> Op<T> for GaussianSample {
         let (mean, ln_sigma, eps) = (tile.inputs[0], tile.inputs[1], tile.inputs[2]);
         let (sigma, z) = (&mut *tile.saved, &mut *tile.outputs[0]);
         spread(ln_sigma, tile.rows, sigma);
-        map_in_place(sigma, #[inline(always)] |ln_sigma| math::exp(ln_sigma));
-        wide(#[inline(always)] || {
-            for (((z, &mean), &sigma), &eps) in z.iter_mut().zip(mean).zip(&*sigma).zip(eps) {
-                *z = sigma.mul_add(eps, mean);
-            }
-        });
+        map_in_place(
+            sigma,
+            #[inline(always)]
+            |ln_sigma| math::exp(ln_sigma),
+        );
+        wide(
+            #[inline(always)]
+            || {
+                for (((z, &mean), &sigma), &eps) in z.iter_mut().zip(mean).zip(&*sigma).zip(eps) {
+                    *z = sigma.mul_add(eps, mean);
+                }
+            },
+        );
     }
 
     fn backward(&self, tile: &mut Backward<'_, T>) {
         let (rows, eps, dz) = (tile.rows, tile.inputs[2], &mut *tile.output_adjoints[0]);
         let [dmean, dln_sigma, deps] = &mut *tile.input_adjoints else { return };
         dmean.zip(dz, dz, |dz, _| dz);
-        wide(#[inline(always)] || dz.iter_mut().zip(&*tile.saved).for_each(|(dz, &sigma)| *dz *= sigma));
+        wide(
+            #[inline(always)]
+            || dz.iter_mut().zip(&*tile.saved).for_each(|(dz, &sigma)| *dz *= sigma),
+        );
         deps.zip(dz, dz, |dz_sigma, _| dz_sigma);
         contribute(dln_sigma, rows, dz, eps, |dz_sigma, eps| dz_sigma * eps);
     }
@@ -77,7 +87,11 @@ impl<T: Real> Kernels<T> for GaussianSample {
         let [mean, ln_sigma, eps] = [0, 1, 2].map(|i| tile.inputs[i].into());
         let (z, saved, rows) = (tile.outputs[0].into(), tile.saved.into(), Argument::size(tile.rows));
         let arguments = [mean, ln_sigma, eps, z, saved, d, spread, rows];
-        tile.launch(("gaussian_sample", "gaussian_sample_forward"), Grid::teams(tile.rows, tile.input_widths[0]), &arguments)
+        tile.launch(
+            ("gaussian_sample", "gaussian_sample_forward"),
+            Grid::teams(tile.rows, tile.input_widths[0]),
+            &arguments,
+        )
     }
 
     fn backward(&self, tile: &cuda::Backward<'_, T>) -> Result<(), Error> {
@@ -85,7 +99,11 @@ impl<T: Real> Kernels<T> for GaussianSample {
         let [dmean, dln_sigma, deps] = [0, 1, 2].map(|i| tile.input_adjoints[i].into());
         let (dz, saved, eps) = (tile.output_adjoints[0].into(), tile.saved.into(), tile.inputs[2].into());
         let arguments = [dz, saved, eps, dmean, dln_sigma, deps, d, spread, Argument::size(tile.rows)];
-        tile.launch(("gaussian_sample", "gaussian_sample_backward"), Grid::teams(tile.rows, tile.input_widths[0]), &arguments)
+        tile.launch(
+            ("gaussian_sample", "gaussian_sample_backward"),
+            Grid::teams(tile.rows, tile.input_widths[0]),
+            &arguments,
+        )
     }
 }
 

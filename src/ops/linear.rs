@@ -14,11 +14,11 @@ use crate::device::cuda::{Argument, Grid};
 use crate::error::Error;
 use crate::graph::{Graph, Var};
 use crate::math::wide;
-use crate::op::{Adjoint, Backward, Forward, Op, Reads};
 #[cfg(feature = "cuda")]
 use crate::op::cuda::{self, Kernels};
-use crate::ops::elementwise::Activation;
+use crate::op::{Adjoint, Backward, Forward, Op, Reads};
 use crate::ops::Case;
+use crate::ops::elementwise::Activation;
 use crate::real::Real;
 use crate::store::Param;
 
@@ -112,9 +112,12 @@ impl Layer {
     fn add_bias_gradient<T: Real>(&self, g: &[T], tile: &mut Backward<'_, T>) {
         let mut db = self.bias.map_or(Adjoint::Skip, |b| tile.gradient.of(b));
         let Some(db) = db.zeroed() else { return };
-        wide(#[inline(always)] || {
-            g.chunks_exact(self.weight.cols()).for_each(|g| db.iter_mut().zip(g).for_each(|(db, &g)| *db += g));
-        });
+        wide(
+            #[inline(always)]
+            || {
+                g.chunks_exact(self.weight.cols()).for_each(|g| db.iter_mut().zip(g).for_each(|(db, &g)| *db += g));
+            },
+        );
     }
 
     /// dW += x^T g, then g W^T in the place of x.
@@ -281,7 +284,10 @@ impl<T: Real> Op<T> for Layers {
         for (l, layer) in self.layers.iter().enumerate().rev() {
             let (front, slope) = rest.split_at_mut(rest.len() - rows * self.kept(l)[0]);
             if !slope.is_empty() {
-                wide(#[inline(always)] || g.iter_mut().zip(&*slope).for_each(|(g, &slope)| *g *= slope));
+                wide(
+                    #[inline(always)]
+                    || g.iter_mut().zip(&*slope).for_each(|(g, &slope)| *g *= slope),
+                );
             }
             layer.add_bias_gradient(g, tile);
             if l == 0 {
@@ -343,7 +349,8 @@ impl<T: Real> Kernels<T> for Layers {
 
     fn forward(&self, tile: &cuda::Forward<'_, T>) -> Result<(), Error> {
         for (layers, cols) in self.launches(|layer| layer.weight.cols()) {
-            let [keep, first, last, rows] = [usize::from(tile.keep), layers.start, layers.end, tile.rows].map(Argument::int);
+            let [keep, first, last, rows] =
+                [usize::from(tile.keep), layers.start, layers.end, tile.rows].map(Argument::int);
             let (inputs, params, table) = (tile.inputs.into(), tile.params.into(), tile.table.into());
             let (output, saved) = (tile.outputs[0].into(), tile.saved.into());
             let arguments = [inputs, params, table, output, saved, keep, first, last, rows];
@@ -366,8 +373,7 @@ impl<T: Real> Kernels<T> for Layers {
                 continue;
             }
             let [added, first, last, rows] = [added, layers.start, layers.end, tile.rows].map(Argument::int);
-            let arguments =
-                [dy, tile.params.into(), table, saved, targets[..].into(), added, first, last, rows];
+            let arguments = [dy, tile.params.into(), table, saved, targets[..].into(), added, first, last, rows];
             tile.launch(("linear", "linear_input_adjoint"), Grid::tiles(tile.rows, depth, TILE), &arguments)?;
         }
         let Some(lanes) = tile.gradient.lanes() else { return Ok(()) };
@@ -436,9 +442,10 @@ impl<T: Real> Graph<T> {
             Input::Columns(var, columns) => Ok((var, columns.to_vec())),
         };
         if layers.is_empty() {
-            return Err(Error::shape("linear", "there is none"));
+            return Err(Error::shape("linear", "needs at least one layer"));
         }
-        let (vars, columns): (Vec<Var>, _) = inputs.iter().map(taken).collect::<Result<Vec<_>, _>>()?.into_iter().unzip();
+        let (vars, columns): (Vec<Var>, _) =
+            inputs.iter().map(taken).collect::<Result<Vec<_>, _>>()?.into_iter().unzip();
         self.push_one(Layers { columns, layers: layers.to_vec() }, &vars)
     }
 }
@@ -449,9 +456,8 @@ pub(super) fn cases<T: Real>() -> Vec<Case<T>> {
         Case::new("linear", inputs, move |g, x, p| Ok(vec![g.linear(x, p[0], Some(p[1]), f)?]))
             .with_params(&[(rows, cols), (1, cols)])
     };
-    let no_bias = Case::new("linear without bias", &[3], |g, x, p| {
-        Ok(vec![g.linear(x, p[0], None, Activation::Identity)?])
-    });
+    let no_bias =
+        Case::new("linear without bias", &[3], |g, x, p| Ok(vec![g.linear(x, p[0], None, Activation::Identity)?]));
     // Some columns of one input, all of another, through as many layers as there are widths.
     let several = |hidden: &'static [usize], last: Activation| {
         let case = Case::new("linear, several", &[5, 2, 4], move |g, x, p| {

@@ -16,9 +16,9 @@ use crate::device::cuda::{Argument, Grid};
 use crate::error::Error;
 use crate::graph::{Graph, Var};
 use crate::math::{self, wide};
-use crate::op::{Backward, Forward, Op, Reads};
 #[cfg(feature = "cuda")]
 use crate::op::cuda::{self, Kernels};
+use crate::op::{Backward, Forward, Op, Reads};
 use crate::ops::Case;
 use crate::ops::coupling::Direction;
 use crate::real::Real;
@@ -209,21 +209,24 @@ impl<T: Real> Op<T> for LuLinear {
         let (middle, diagonal) = tile.saved.split_at_mut(tile.rows * d);
         let diagonal = &mut diagonal[..d];
         middle.copy_from_slice(from);
-        wide(#[inline(always)] || {
-            diagonal.iter_mut().zip(self.log_diagonal(tile.params)).for_each(|(e, &u)| *e = math::exp(u));
-            let factors = Factors { weight, diagonal };
-            for (z, to) in middle.chunks_exact_mut(d).zip(to.chunks_exact_mut(d)) {
-                match self.direction {
-                    Direction::Forward => factors.times_lower(z),
-                    Direction::Inverse => factors.over_upper(z),
+        wide(
+            #[inline(always)]
+            || {
+                diagonal.iter_mut().zip(self.log_diagonal(tile.params)).for_each(|(e, &u)| *e = math::exp(u));
+                let factors = Factors { weight, diagonal };
+                for (z, to) in middle.chunks_exact_mut(d).zip(to.chunks_exact_mut(d)) {
+                    match self.direction {
+                        Direction::Forward => factors.times_lower(z),
+                        Direction::Inverse => factors.over_upper(z),
+                    }
+                    to.copy_from_slice(z);
+                    match self.direction {
+                        Direction::Forward => factors.times_upper(to),
+                        Direction::Inverse => factors.over_lower(to),
+                    }
                 }
-                to.copy_from_slice(z);
-                match self.direction {
-                    Direction::Forward => factors.times_upper(to),
-                    Direction::Inverse => factors.over_lower(to),
-                }
-            }
-        });
+            },
+        );
     }
 
     fn backward(&self, tile: &mut Backward<'_, T>) {
@@ -241,25 +244,28 @@ impl<T: Real> Op<T> for LuLinear {
         let d_own = sign * dl.iter().copied().sum::<T>();
         d_weight.iter_mut().step_by(d + 1).for_each(|du| *du += d_own);
         dl_in.zip(dl, dl, |dl, _| dl);
-        wide(#[inline(always)] || {
-            let rows = adjoint.chunks_exact_mut(d).zip(values.chunks_exact(d)).zip(middle.chunks_exact(d));
-            for ((v, x), z) in rows {
-                match self.direction {
-                    Direction::Forward => {
-                        factors.add_upper_gradient(z, v, sign, d_weight);
-                        factors.times_upper_transposed(v);
-                        factors.add_lower_gradient(x, v, sign, d_weight);
-                        factors.times_lower_transposed(v);
-                    }
-                    Direction::Inverse => {
-                        factors.over_lower_transposed(v);
-                        factors.add_lower_gradient(x, v, sign, d_weight);
-                        factors.over_upper_transposed(v);
-                        factors.add_upper_gradient(z, v, sign, d_weight);
+        wide(
+            #[inline(always)]
+            || {
+                let rows = adjoint.chunks_exact_mut(d).zip(values.chunks_exact(d)).zip(middle.chunks_exact(d));
+                for ((v, x), z) in rows {
+                    match self.direction {
+                        Direction::Forward => {
+                            factors.add_upper_gradient(z, v, sign, d_weight);
+                            factors.times_upper_transposed(v);
+                            factors.add_lower_gradient(x, v, sign, d_weight);
+                            factors.times_lower_transposed(v);
+                        }
+                        Direction::Inverse => {
+                            factors.over_lower_transposed(v);
+                            factors.add_lower_gradient(x, v, sign, d_weight);
+                            factors.over_upper_transposed(v);
+                            factors.add_upper_gradient(z, v, sign, d_weight);
+                        }
                     }
                 }
-            }
-        });
+            },
+        );
         d_in.zip(adjoint, adjoint, |v, _| v);
     }
 
@@ -309,13 +315,7 @@ impl<T: Real> Graph<T> {
     ///
     /// # Errors
     /// [`Error::Shape`] if the weight has another shape or `ln_det` is not 1 wide.
-    pub fn lu_linear(
-        &mut self,
-        x: Var,
-        ln_det: Var,
-        weight: Param,
-        direction: Direction,
-    ) -> Result<(Var, Var), Error> {
+    pub fn lu_linear(&mut self, x: Var, ln_det: Var, weight: Param, direction: Direction) -> Result<(Var, Var), Error> {
         let outputs = self.push(LuLinear { weight, direction }, &[x, ln_det])?;
         Ok((outputs[0], outputs[1]))
     }
@@ -350,7 +350,8 @@ mod tests {
         let (x, zero) = (graph.input("x", d).unwrap(), graph.constant(0.0, 1).unwrap());
         let (y, ln_det) = graph.lu_linear(x, zero, weight, Direction::Forward).unwrap();
         let (back, none) = graph.lu_linear(y, ln_det, weight, Direction::Inverse).unwrap();
-        let mut plan = graph.compile(&Device::cpu_with_threads(1), &Request::outputs(&[y, ln_det, back, none])).unwrap();
+        let mut plan =
+            graph.compile(&Device::cpu_with_threads(1), &Request::outputs(&[y, ln_det, back, none])).unwrap();
         let mut tables = [d, d, 1, d, 1].map(|cols| vec![f64::NAN; rows * cols]);
         let [x, results @ ..] = &mut tables;
         Noise { seed: 3, step: 0, id: NoiseId(0) }.fill_normal(0, d, x);
@@ -364,8 +365,24 @@ mod tests {
         let (d, rows) = (5, 3);
         let (weight, [x, y, ln_det, ..]) = there_and_back(Init::Normal(0.7), rows, d);
         let at = |i: usize, j: usize| weight[i * d + j];
-        let lower = |i: usize, j: usize| if i == j { 1.0 } else if i > j { at(i, j) } else { 0.0 };
-        let upper = |i: usize, j: usize| if i == j { at(i, i).exp() } else if i < j { at(i, j) } else { 0.0 };
+        let lower = |i: usize, j: usize| {
+            if i == j {
+                1.0
+            } else if i > j {
+                at(i, j)
+            } else {
+                0.0
+            }
+        };
+        let upper = |i: usize, j: usize| {
+            if i == j {
+                at(i, i).exp()
+            } else if i < j {
+                at(i, j)
+            } else {
+                0.0
+            }
+        };
         let product = |i: usize, j: usize| (0..d).map(|k| lower(i, k) * upper(k, j)).sum::<f64>();
         for (x, y) in x.chunks(d).zip(y.chunks(d)) {
             for (j, y) in y.iter().enumerate() {

@@ -16,9 +16,9 @@ use crate::device::cuda::{Argument, Grid};
 use crate::error::Error;
 use crate::graph::{Graph, Var};
 use crate::math::{self, map_in_place, wide};
-use crate::op::{Backward, Forward, Op, Reads};
 #[cfg(feature = "cuda")]
 use crate::op::cuda::{self, Kernels};
+use crate::op::{Backward, Forward, Op, Reads};
 use crate::ops::Case;
 use crate::real::Real;
 
@@ -121,38 +121,53 @@ pub(super) fn soft_clamp<T: Real>(raw: T) -> (T, T) {
 ///
 /// A row of minus infinities has the sum 0 and shares 0/0; a NaN anywhere makes its whole row NaN.
 pub(super) fn softmax<T: Real>(table: &mut [T], k: usize, ln_sums: &mut [T]) {
-    unrolled(k, #[inline(always)] |k| {
-        for (row, ln_sum) in table.chunks_exact_mut(k).zip(&mut *ln_sums) {
-            let largest = row.iter().copied().reduce(T::max).unwrap_or(T::ZERO);
-            *ln_sum = if largest.is_finite() { largest } else { T::ZERO };
-            row.iter_mut().for_each(|v| *v -= *ln_sum);
-        }
-    });
-    map_in_place(table, #[inline(always)] |v| math::exp(v));
-    unrolled(k, #[inline(always)] |k| {
-        for (row, ln_sum) in table.chunks_exact_mut(k).zip(&mut *ln_sums) {
-            let sum = row.iter().copied().sum::<T>();
-            *ln_sum += math::ln(sum);
-            row.iter_mut().for_each(|v| *v = *v / sum);
-        }
-    });
+    unrolled(
+        k,
+        #[inline(always)]
+        |k| {
+            for (row, ln_sum) in table.chunks_exact_mut(k).zip(&mut *ln_sums) {
+                let largest = row.iter().copied().reduce(T::max).unwrap_or(T::ZERO);
+                *ln_sum = if largest.is_finite() { largest } else { T::ZERO };
+                row.iter_mut().for_each(|v| *v -= *ln_sum);
+            }
+        },
+    );
+    map_in_place(
+        table,
+        #[inline(always)]
+        |v| math::exp(v),
+    );
+    unrolled(
+        k,
+        #[inline(always)]
+        |k| {
+            for (row, ln_sum) in table.chunks_exact_mut(k).zip(&mut *ln_sums) {
+                let sum = row.iter().copied().sum::<T>();
+                *ln_sum += math::ln(sum);
+                row.iter_mut().for_each(|v| *v = *v / sum);
+            }
+        },
+    );
 }
 
 /// `f(n)` by [`wide`], compiled for each small n: loops of n steps, too short for vectors of their own, become straight
 /// code.
 #[inline(always)]
 fn unrolled(n: usize, f: impl FnOnce(usize)) {
-    wide(#[inline(always)] || match n {
-        1 => f(1),
-        2 => f(2),
-        3 => f(3),
-        4 => f(4),
-        5 => f(5),
-        6 => f(6),
-        7 => f(7),
-        8 => f(8),
-        _ => f(n),
-    });
+    wide(
+        #[inline(always)]
+        || match n {
+            1 => f(1),
+            2 => f(2),
+            3 => f(3),
+            4 => f(4),
+            5 => f(5),
+            6 => f(6),
+            7 => f(7),
+            8 => f(8),
+            _ => f(n),
+        },
+    );
 }
 
 #[inline(always)]
@@ -203,35 +218,50 @@ impl<T: Real> Op<T> for MixtureLogDensity {
             prior.copy_from_slice(&raw[..k]);
             scale.copy_from_slice(&raw[mixture.ln_diagonal(0).start..][..k * d]);
         }
-        wide(#[inline(always)] || scale.iter_mut().zip(slope).for_each(|(a, slope)| (*a, *slope) = soft_clamp(*a)));
+        wide(
+            #[inline(always)]
+            || scale.iter_mut().zip(slope).for_each(|(a, slope)| (*a, *slope) = soft_clamp(*a)),
+        );
 
         // Until its softmax, `posterior` gathers ln w + ln N.
         posterior.copy_from_slice(prior);
         softmax(prior, k, l);
         let norm = T::from_f64(0.5 * d as f64 * std::f64::consts::TAU.ln());
-        unrolled(d, #[inline(always)] |d| {
-            for (r, (joint, a)) in posterior.chunks_exact_mut(k).zip(scale.chunks_exact(k * d)).enumerate() {
-                for (joint, a) in joint.iter_mut().zip(a.chunks_exact(d)) {
-                    *joint += a.iter().copied().sum::<T>() - norm - l[r];
-                }
-            }
-        });
-        map_in_place(scale, #[inline(always)] |a| math::exp(a));
-        unrolled(d, #[inline(always)] |d| {
-            let mixture = Mixture { dim: d, ..mixture };
-            for (r, (raw, x)) in raw_rows().zip(x.chunks_exact(d)).enumerate() {
-                for c in 0..k {
-                    let of = r * k + c;
-                    let (scale, z) = (&scale[of * d..][..d], &mut z[of * d..][..d]);
-                    z.iter_mut().zip(x).zip(&raw[mixture.mean(c)]).for_each(|((e, &x), &mean)| *e = x - mean);
-                    // From the last row up, so that the rows above still find e.
-                    for i in (0..d).rev() {
-                        z[i] = scale[i] * z[i] + dot(&raw[mixture.below(c, i)], z);
+        unrolled(
+            d,
+            #[inline(always)]
+            |d| {
+                for (r, (joint, a)) in posterior.chunks_exact_mut(k).zip(scale.chunks_exact(k * d)).enumerate() {
+                    for (joint, a) in joint.iter_mut().zip(a.chunks_exact(d)) {
+                        *joint += a.iter().copied().sum::<T>() - norm - l[r];
                     }
-                    posterior[of] += T::from_f64(-0.5) * dot(z, z);
                 }
-            }
-        });
+            },
+        );
+        map_in_place(
+            scale,
+            #[inline(always)]
+            |a| math::exp(a),
+        );
+        unrolled(
+            d,
+            #[inline(always)]
+            |d| {
+                let mixture = Mixture { dim: d, ..mixture };
+                for (r, (raw, x)) in raw_rows().zip(x.chunks_exact(d)).enumerate() {
+                    for c in 0..k {
+                        let of = r * k + c;
+                        let (scale, z) = (&scale[of * d..][..d], &mut z[of * d..][..d]);
+                        z.iter_mut().zip(x).zip(&raw[mixture.mean(c)]).for_each(|((e, &x), &mean)| *e = x - mean);
+                        // From the last row up, so that the rows above still find e.
+                        for i in (0..d).rev() {
+                            z[i] = scale[i] * z[i] + dot(&raw[mixture.below(c, i)], z);
+                        }
+                        posterior[of] += T::from_f64(-0.5) * dot(z, z);
+                    }
+                }
+            },
+        );
         softmax(posterior, k, l);
     }
 
@@ -241,40 +271,44 @@ impl<T: Real> Op<T> for MixtureLogDensity {
         let [prior, posterior, scale, slope, z] = self.blocks(tile.saved, tile.rows);
         let [dx, draw] = tile.input_adjoints else { return };
         let (mut dx, mut draw, width) = (dx.zeroed(), draw.zeroed(), tile.input_widths[1]);
-        unrolled(d, #[inline(always)] |d| {
-            let mixture = Mixture { dim: d, ..mixture };
-            for (r, c) in (0..tile.rows).flat_map(|r| (0..k).map(move |c| (r, c))) {
-                let of = r * k + c;
-                let (x, raw) = (&x[r * d..][..d], &raw[r * width..][..width]);
-                let (scale, slope, z) = (&mut scale[of * d..][..d], &slope[of * d..][..d], &mut z[of * d..][..d]);
-                let (mean, share) = (&raw[mixture.mean(c)], dl[r] * posterior[of]);
-                z.iter_mut().for_each(|z| *z = share * *z);
-                let v = &*z;
-                if let Some(draw) = &mut draw {
-                    let draw = &mut draw[r * width..][..width];
-                    draw[c] += dl[r] * (posterior[of] - prior[of]);
-                    for (i, da) in draw[mixture.ln_diagonal(c)].iter_mut().enumerate() {
-                        *da += (share - v[i] * (x[i] - mean[i]) * scale[i]) * slope[i];
+        unrolled(
+            d,
+            #[inline(always)]
+            |d| {
+                let mixture = Mixture { dim: d, ..mixture };
+                for (r, c) in (0..tile.rows).flat_map(|r| (0..k).map(move |c| (r, c))) {
+                    let of = r * k + c;
+                    let (x, raw) = (&x[r * d..][..d], &raw[r * width..][..width]);
+                    let (scale, slope, z) = (&mut scale[of * d..][..d], &slope[of * d..][..d], &mut z[of * d..][..d]);
+                    let (mean, share) = (&raw[mixture.mean(c)], dl[r] * posterior[of]);
+                    z.iter_mut().for_each(|z| *z = share * *z);
+                    let v = &*z;
+                    if let Some(draw) = &mut draw {
+                        let draw = &mut draw[r * width..][..width];
+                        draw[c] += dl[r] * (posterior[of] - prior[of]);
+                        for (i, da) in draw[mixture.ln_diagonal(c)].iter_mut().enumerate() {
+                            *da += (share - v[i] * (x[i] - mean[i]) * scale[i]) * slope[i];
+                        }
+                        for (i, &v) in v.iter().enumerate() {
+                            let below = &mut draw[mixture.below(c, i)];
+                            below.iter_mut().zip(x.iter().zip(mean)).for_each(|(d, (&x, &mean))| *d += v * (mean - x));
+                        }
                     }
+                    // `scale` becomes the mean's adjoint.
+                    scale.iter_mut().zip(v).for_each(|(s, &v)| *s *= v);
                     for (i, &v) in v.iter().enumerate() {
-                        let below = &mut draw[mixture.below(c, i)];
-                        below.iter_mut().zip(x.iter().zip(mean)).for_each(|(d, (&x, &mean))| *d += v * (mean - x));
+                        scale.iter_mut().zip(&raw[mixture.below(c, i)]).for_each(|(s, &below)| *s += below * v);
+                    }
+                    if let Some(draw) = &mut draw {
+                        let dmean = &mut draw[r * width..][mixture.mean(c)];
+                        dmean.iter_mut().zip(&*scale).for_each(|(dmean, &s)| *dmean += s);
+                    }
+                    if let Some(dx) = &mut dx {
+                        dx[r * d..][..d].iter_mut().zip(&*scale).for_each(|(dx, &s)| *dx -= s);
                     }
                 }
-                // `scale` becomes the mean's adjoint.
-                scale.iter_mut().zip(v).for_each(|(s, &v)| *s *= v);
-                for (i, &v) in v.iter().enumerate() {
-                    scale.iter_mut().zip(&raw[mixture.below(c, i)]).for_each(|(s, &below)| *s += below * v);
-                }
-                if let Some(draw) = &mut draw {
-                    let dmean = &mut draw[r * width..][mixture.mean(c)];
-                    dmean.iter_mut().zip(&*scale).for_each(|(dmean, &s)| *dmean += s);
-                }
-                if let Some(dx) = &mut dx {
-                    dx[r * d..][..d].iter_mut().zip(&*scale).for_each(|(dx, &s)| *dx -= s);
-                }
-            }
-        });
+            },
+        );
     }
 
     #[cfg(feature = "cuda")]

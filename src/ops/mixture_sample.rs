@@ -9,9 +9,9 @@ use crate::device::cuda::{Argument, Grid};
 use crate::error::Error;
 use crate::graph::{Graph, Var};
 use crate::math::{self, wide};
-use crate::op::{Backward, Forward, Op};
 #[cfg(feature = "cuda")]
 use crate::op::cuda::{self, Kernels};
+use crate::op::{Backward, Forward, Op};
 use crate::ops::Case;
 use crate::ops::mixture_log_density::{Covariance, Mixture, soft_clamp, softmax};
 use crate::real::Real;
@@ -52,22 +52,25 @@ impl<T: Real> Op<T> for MixtureSample {
         softmax(weights, k, ln_sums);
         let draws = weights.chunks_exact(k).zip(uniform).zip(raw_rows()).zip(normal.chunks_exact(d));
         let x = tile.outputs[0].chunks_exact_mut(d);
-        wide(#[inline(always)] || {
-            for (x, (((weights, &u), raw), normal)) in x.zip(draws) {
-                // None reaches a uniform above 1 or a sum that is NaN.
-                let Some(c) = component(weights, u) else {
-                    x.fill(T::from_f64(f64::NAN));
-                    continue;
-                };
-                x.copy_from_slice(normal);
-                for (i, &raw_a) in raw[mixture.ln_diagonal(c)].iter().enumerate() {
-                    let (above, x) = x.split_at_mut(i);
-                    let known = raw[mixture.below(c, i)].iter().zip(above).map(|(&l, &mut e)| l * e).sum::<T>();
-                    x[0] = (x[0] - known) * math::exp(-soft_clamp(raw_a).0);
+        wide(
+            #[inline(always)]
+            || {
+                for (x, (((weights, &u), raw), normal)) in x.zip(draws) {
+                    // None reaches a uniform above 1 or a sum that is NaN.
+                    let Some(c) = component(weights, u) else {
+                        x.fill(T::from_f64(f64::NAN));
+                        continue;
+                    };
+                    x.copy_from_slice(normal);
+                    for (i, &raw_a) in raw[mixture.ln_diagonal(c)].iter().enumerate() {
+                        let (above, x) = x.split_at_mut(i);
+                        let known = raw[mixture.below(c, i)].iter().zip(above).map(|(&l, &mut e)| l * e).sum::<T>();
+                        x[0] = (x[0] - known) * math::exp(-soft_clamp(raw_a).0);
+                    }
+                    x.iter_mut().zip(&raw[mixture.mean(c)]).for_each(|(x, &mean)| *x += mean);
                 }
-                x.iter_mut().zip(&raw[mixture.mean(c)]).for_each(|(x, &mean)| *x += mean);
-            }
-        });
+            },
+        );
     }
 
     /// Nothing flows back.

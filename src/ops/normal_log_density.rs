@@ -4,9 +4,9 @@
 use crate::device::cuda::{Argument, Grid};
 use crate::error::Error;
 use crate::graph::{Graph, Var};
-use crate::op::{Backward, Forward, Op, Reads};
 #[cfg(feature = "cuda")]
 use crate::op::cuda::{self, Kernels};
+use crate::op::{Backward, Forward, Op, Reads};
 use crate::ops::Case;
 use crate::real::Real;
 
@@ -58,7 +58,11 @@ impl<T: Real> Kernels<T> for NormalLogDensity {
         let norm = Argument::real(T::from_f64(0.5 * cols as f64 * std::f64::consts::TAU.ln()));
         let (cols, rows) = (Argument::int(cols), Argument::size(tile.rows));
         let arguments = [tile.inputs[0].into(), tile.outputs[0].into(), norm, cols, rows];
-        tile.launch(("normal_log_density", "normal_log_density_forward"), Grid::teams(tile.rows, tile.input_widths[0]), &arguments)
+        tile.launch(
+            ("normal_log_density", "normal_log_density_forward"),
+            Grid::teams(tile.rows, tile.input_widths[0]),
+            &arguments,
+        )
     }
 
     fn backward(&self, tile: &cuda::Backward<'_, T>) -> Result<(), Error> {
@@ -80,7 +84,5 @@ impl<T: Real> Graph<T> {
 }
 
 pub(super) fn cases<T: Real>() -> Vec<Case<T>> {
-    [1, 5]
-        .map(|cols| Case::new("normal_log_density", &[cols], |g, z, _| Ok(vec![g.normal_log_density(z[0])?])))
-        .into()
+    [1, 5].map(|cols| Case::new("normal_log_density", &[cols], |g, z, _| Ok(vec![g.normal_log_density(z[0])?]))).into()
 }

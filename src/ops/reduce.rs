@@ -5,9 +5,9 @@ use crate::device::cuda::{Argument, Grid};
 use crate::error::Error;
 use crate::graph::{Graph, Var};
 use crate::math::wide;
-use crate::op::{Backward, Forward, Op};
 #[cfg(feature = "cuda")]
 use crate::op::cuda::{self, Kernels};
+use crate::op::{Backward, Forward, Op};
 use crate::ops::Case;
 use crate::real::Real;
 
@@ -24,7 +24,10 @@ fn sum<T: Real>(x: &[T]) -> T {
         return rest;
     }
     let mut partial = [T::ZERO; 16];
-    wide(#[inline(always)] || whole.iter().for_each(|x| partial.iter_mut().zip(x).for_each(|(sum, &x)| *sum += x)));
+    wide(
+        #[inline(always)]
+        || whole.iter().for_each(|x| partial.iter_mut().zip(x).for_each(|(sum, &x)| *sum += x)),
+    );
     rest + partial.into_iter().sum::<T>()
 }
 

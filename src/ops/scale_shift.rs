@@ -14,9 +14,9 @@ use crate::device::cuda::{Address, Argument, Grid};
 use crate::error::Error;
 use crate::graph::{Graph, Var};
 use crate::math::{self, wide};
-use crate::op::{Backward, Forward, Op, Reads};
 #[cfg(feature = "cuda")]
 use crate::op::cuda::{self, Kernels};
+use crate::op::{Backward, Forward, Op, Reads};
 use crate::ops::Case;
 use crate::ops::coupling::Direction;
 use crate::real::Real;
@@ -81,16 +81,19 @@ impl<T: Real> Op<T> for ScaleShift {
         let (sign, scale) = (self.sign::<T>(), &mut tile.saved[..log_scale.len()]);
         let own = sign * log_scale.iter().copied().sum::<T>();
         new_ln_det.iter_mut().zip(ln_det).for_each(|(new, &old)| *new = old + own);
-        wide(#[inline(always)] || {
-            scale.iter_mut().zip(log_scale).for_each(|(e, &s)| *e = math::exp(sign * s));
-            for (y, x) in y.chunks_exact_mut(scale.len()).zip(x.chunks_exact(scale.len())) {
-                let columns = y.iter_mut().zip(x).zip(&*scale).zip(shift);
-                match self.direction {
-                    Direction::Forward => columns.for_each(|(((y, &x), &e), &t)| *y = x * e + t),
-                    Direction::Inverse => columns.for_each(|(((y, &x), &e), &t)| *y = (x - t) * e),
+        wide(
+            #[inline(always)]
+            || {
+                scale.iter_mut().zip(log_scale).for_each(|(e, &s)| *e = math::exp(sign * s));
+                for (y, x) in y.chunks_exact_mut(scale.len()).zip(x.chunks_exact(scale.len())) {
+                    let columns = y.iter_mut().zip(x).zip(&*scale).zip(shift);
+                    match self.direction {
+                        Direction::Forward => columns.for_each(|(((y, &x), &e), &t)| *y = x * e + t),
+                        Direction::Inverse => columns.for_each(|(((y, &x), &e), &t)| *y = (x - t) * e),
+                    }
                 }
-            }
-        });
+            },
+        );
     }
 
     fn backward(&self, tile: &mut Backward<'_, T>) {
@@ -101,7 +104,8 @@ impl<T: Real> Op<T> for ScaleShift {
         if let Some(ds) = tile.gradient.of(self.log_scale).zeroed() {
             let d_own: T = dl.iter().copied().sum();
             for (c, ds) in ds.iter_mut().enumerate() {
-                let along = |values| column(dy, c, width).zip(column(values, c, width)).map(|(&dy, &v)| dy * v).sum::<T>();
+                let along =
+                    |values| column(dy, c, width).zip(column(values, c, width)).map(|(&dy, &v)| dy * v).sum::<T>();
                 match self.direction {
                     Direction::Forward => *ds += along(tile.inputs[0]) * scale[c] + d_own,
                     Direction::Inverse => *ds -= along(tile.outputs[0]) + d_own,
@@ -211,7 +215,8 @@ mod tests {
         let (x, zero) = (graph.input("x", width).unwrap(), graph.constant(0.0, 1).unwrap());
         let (y, ln_det) = graph.scale_shift(x, zero, s, t, Direction::Forward).unwrap();
         let (back, none) = graph.scale_shift(y, ln_det, s, t, Direction::Inverse).unwrap();
-        let mut plan = graph.compile(&Device::cpu_with_threads(1), &Request::outputs(&[y, ln_det, back, none])).unwrap();
+        let mut plan =
+            graph.compile(&Device::cpu_with_threads(1), &Request::outputs(&[y, ln_det, back, none])).unwrap();
         let mut tables = [width, width, 1, width, 1].map(|cols| vec![f64::NAN; rows * cols]);
         let [x, results @ ..] = &mut tables;
         Noise { seed: 3, step: 0, id: NoiseId(0) }.fill_normal(0, width, x);

@@ -24,9 +24,9 @@ use crate::device::cuda::{Argument, Grid};
 use crate::error::Error;
 use crate::graph::{Graph, Var};
 use crate::math::{self, wide};
-use crate::op::{Backward, Forward, Op};
 #[cfg(feature = "cuda")]
 use crate::op::cuda::{self, Kernels};
+use crate::op::{Backward, Forward, Op};
 use crate::ops::Case;
 use crate::ops::coupling::Direction;
 use crate::real::Real;
@@ -399,7 +399,14 @@ impl<T: Real> SplineCoupling<T> {
         let adjoints = || number.iter().zip(edge).zip(side);
         let of_share = |k: usize, ((&number, &edge), &side): ((&T, &T), &T)| {
             let k = T::from_u32(k as u32);
-            self.free * if number > k { edge } else if number == k { side } else { T::ZERO }
+            self.free
+                * if number > k {
+                    edge
+                } else if number == k {
+                    side
+                } else {
+                    T::ZERO
+                }
         };
         mean.fill(T::ZERO);
         for (k, shares) in shares.chunks_exact(number.len()).enumerate() {
@@ -430,7 +437,13 @@ impl<T: Real> SplineCoupling<T> {
         for (k, slopes) in slopes.chunks_exact_mut(n).enumerate() {
             let (k, next) = (T::from_u32(k as u32), T::from_u32(k as u32 + 1));
             for (((slope, &left), &right), &number) in slopes.iter_mut().zip(&**left).zip(&**right).zip(&**number) {
-                *slope = if number == next { left } else if number == k { right } else { T::ZERO };
+                *slope = if number == next {
+                    left
+                } else if number == k {
+                    right
+                } else {
+                    T::ZERO
+                };
             }
         }
     }
@@ -474,24 +487,27 @@ impl<T: Real> Op<T> for SplineCoupling<T> {
         let [y, new_ln_det] = tile.outputs else { return };
         let (width, raw_width) = (tile.input_widths[0], tile.input_widths[1]);
         let mut saved = Saved::new(tile.saved, tile.rows * self.columns.len());
-        wide(#[inline(always)] || {
-            for (value, &c) in saved.value.chunks_exact_mut(tile.rows).zip(&self.columns) {
-                value.iter_mut().zip(column(x, c, width)).for_each(|(value, &x)| *value = x);
-            }
-            for (p, plane) in saved.planes.chunks_exact_mut(tile.rows).enumerate() {
-                plane.iter_mut().zip(column(raw, p, raw_width)).for_each(|(to, &raw)| *to = raw);
-            }
-            self.locate(&mut saved);
-            self.evaluate(&mut saved);
-            y.copy_from_slice(x);
-            for (value, &c) in saved.value.chunks_exact(tile.rows).zip(&self.columns) {
-                column_mut(y, c, width).zip(value).for_each(|(y, &value)| *y = value);
-            }
-            new_ln_det.copy_from_slice(ln_det);
-            for log_slope in saved.log_slope.chunks_exact(tile.rows) {
-                new_ln_det.iter_mut().zip(log_slope).for_each(|(new, &own)| *new += self.sign() * own);
-            }
-        });
+        wide(
+            #[inline(always)]
+            || {
+                for (value, &c) in saved.value.chunks_exact_mut(tile.rows).zip(&self.columns) {
+                    value.iter_mut().zip(column(x, c, width)).for_each(|(value, &x)| *value = x);
+                }
+                for (p, plane) in saved.planes.chunks_exact_mut(tile.rows).enumerate() {
+                    plane.iter_mut().zip(column(raw, p, raw_width)).for_each(|(to, &raw)| *to = raw);
+                }
+                self.locate(&mut saved);
+                self.evaluate(&mut saved);
+                y.copy_from_slice(x);
+                for (value, &c) in saved.value.chunks_exact(tile.rows).zip(&self.columns) {
+                    column_mut(y, c, width).zip(value).for_each(|(y, &value)| *y = value);
+                }
+                new_ln_det.copy_from_slice(ln_det);
+                for log_slope in saved.log_slope.chunks_exact(tile.rows) {
+                    new_ln_det.iter_mut().zip(log_slope).for_each(|(new, &own)| *new += self.sign() * own);
+                }
+            },
+        );
     }
 
     fn backward(&self, tile: &mut Backward<'_, T>) {
@@ -499,27 +515,33 @@ impl<T: Real> Op<T> for SplineCoupling<T> {
         let [dx, d_raw, dl_in] = &mut *tile.input_adjoints else { return };
         let (width, raw_width) = (tile.input_widths[0], tile.input_widths[1]);
         let mut saved = Saved::new(tile.saved, tile.rows * self.columns.len());
-        wide(#[inline(always)] || {
-            for (value, &c) in saved.value.chunks_exact_mut(tile.rows).zip(&self.columns) {
-                value.iter_mut().zip(column(dy, c, width)).for_each(|(value, &dy)| *value = dy);
-            }
-            for log_slope in saved.log_slope.chunks_exact_mut(tile.rows) {
-                log_slope.iter_mut().zip(&**dl).for_each(|(log_slope, &dl)| *log_slope = self.sign() * dl);
-            }
-            self.pull_back(&mut saved);
-            for (edge, &c) in saved.log_slope.chunks_exact(tile.rows).zip(&self.columns) {
-                column_mut(dy, c, width).zip(edge).for_each(|(d, &edge)| *d = -edge);
-            }
-        });
+        wide(
+            #[inline(always)]
+            || {
+                for (value, &c) in saved.value.chunks_exact_mut(tile.rows).zip(&self.columns) {
+                    value.iter_mut().zip(column(dy, c, width)).for_each(|(value, &dy)| *value = dy);
+                }
+                for log_slope in saved.log_slope.chunks_exact_mut(tile.rows) {
+                    log_slope.iter_mut().zip(&**dl).for_each(|(log_slope, &dl)| *log_slope = self.sign() * dl);
+                }
+                self.pull_back(&mut saved);
+                for (edge, &c) in saved.log_slope.chunks_exact(tile.rows).zip(&self.columns) {
+                    column_mut(dy, c, width).zip(edge).for_each(|(d, &edge)| *d = -edge);
+                }
+            },
+        );
         dx.zip(dy, dy, |dy, _| dy);
         dl_in.zip(dl, dl, |dl, _| dl);
         if let Some(d_raw) = d_raw.zeroed() {
-            wide(#[inline(always)] || {
-                self.pull_back_planes(&mut saved);
-                for (p, plane) in saved.planes.chunks_exact(tile.rows).enumerate() {
-                    column_mut(d_raw, p, raw_width).zip(plane).for_each(|(d_raw, &d)| *d_raw += d);
-                }
-            });
+            wide(
+                #[inline(always)]
+                || {
+                    self.pull_back_planes(&mut saved);
+                    for (p, plane) in saved.planes.chunks_exact(tile.rows).enumerate() {
+                        column_mut(d_raw, p, raw_width).zip(plane).for_each(|(d_raw, &d)| *d_raw += d);
+                    }
+                },
+            );
         }
     }
 
@@ -554,7 +576,11 @@ impl<T: Real> Kernels<T> for SplineCoupling<T> {
         let (y, new_ln_det) = (tile.outputs[0].into(), tile.outputs[1].into());
         let mut arguments = vec![x, raw, ln_det, y, new_ln_det, tile.saved.into(), tile.table.into()];
         arguments.extend(self.numbers(tile.input_widths[0], tile.rows));
-        tile.launch(("spline_coupling", "spline_coupling_forward"), Grid::teams(tile.rows, tile.input_widths[0]), &arguments)
+        tile.launch(
+            ("spline_coupling", "spline_coupling_forward"),
+            Grid::teams(tile.rows, tile.input_widths[0]),
+            &arguments,
+        )
     }
 
     fn backward(&self, tile: &cuda::Backward<'_, T>) -> Result<(), Error> {
@@ -562,7 +588,11 @@ impl<T: Real> Kernels<T> for SplineCoupling<T> {
         let (dy, dl) = (tile.output_adjoints[0].into(), tile.output_adjoints[1].into());
         let mut arguments = vec![dy, dl, tile.saved.into(), tile.table.into(), dx, draw, dl_in];
         arguments.extend(self.numbers(tile.input_widths[0], tile.rows));
-        tile.launch(("spline_coupling", "spline_coupling_backward"), Grid::teams(tile.rows, tile.input_widths[0]), &arguments)
+        tile.launch(
+            ("spline_coupling", "spline_coupling_backward"),
+            Grid::teams(tile.rows, tile.input_widths[0]),
+            &arguments,
+        )
     }
 }
 
@@ -597,7 +627,10 @@ impl<T: Real> Graph<T> {
         }
         let op = SplineCoupling::new(columns, bins, T::from_f64(bound), direction);
         if !(op.least >= T::MIN_POSITIVE && op.free.is_finite()) {
-            return Err(Error::parameter("bound", format!("{bound} must be positive and finite, and far from the limits")));
+            return Err(Error::parameter(
+                "bound",
+                format!("{bound} must be positive and finite, and far from the limits"),
+            ));
         }
         let outputs = self.push(op, &[x, raw, ln_det])?;
         Ok((outputs[0], outputs[1]))
@@ -692,7 +725,10 @@ mod tests {
                     let x = points(&raw, bound, direction, 10_001);
                     let (y, l) = run(&x, &raw, bound, direction);
                     for ((x, y), l) in x.iter().zip(y).zip(l) {
-                        assert!((x - y).abs() <= 2.0 * f64::EPSILON * bound && l.abs() <= 4.0 * f64::EPSILON, "{x} {y} {l}");
+                        assert!(
+                            (x - y).abs() <= 2.0 * f64::EPSILON * bound && l.abs() <= 4.0 * f64::EPSILON,
+                            "{x} {y} {l}"
+                        );
                         assert!(x.abs() < bound || (*x == y && l == 0.0), "tail {x} {y} {l}");
                     }
                 }
@@ -710,9 +746,8 @@ mod tests {
                 let (y, l) = run(&x, &raw, bound, there);
                 let (again, l_back) = run(&y, &raw, bound, back);
                 let rounding = 4.0 * f64::EPSILON * bound;
-                let [below, above] = [-rounding, rounding].map(|d| {
-                    run(&y.iter().map(|y| y + d).collect::<Vec<_>>(), &raw, bound, back).1
-                });
+                let [below, above] = [-rounding, rounding]
+                    .map(|d| run(&y.iter().map(|y| y + d).collect::<Vec<_>>(), &raw, bound, back).1);
                 for i in 0..x.len() {
                     let (error, l_error) = ((again[i] - x[i]).abs(), (l[i] + l_back[i]).abs());
                     let l_change = (below[i] - l_back[i]).abs() + (above[i] - l_back[i]).abs();
@@ -741,13 +776,17 @@ mod tests {
         for (raw, bound, _) in splines().into_iter().filter(|(raw, _, scale)| *scale <= 1.0 && raw.len() < 40) {
             for direction in [Direction::Forward, Direction::Inverse] {
                 let (x, h) = (normal::<f64>(2000, 0.7 * bound, 99), 1e-6 * bound);
-                let [below, above] = [-h, h].map(|h| {
-                    run(&x.iter().map(|x| x + h).collect::<Vec<_>>(), &raw, bound, direction).0
-                });
+                let [below, above] =
+                    [-h, h].map(|h| run(&x.iter().map(|x| x + h).collect::<Vec<_>>(), &raw, bound, direction).0);
                 let (_, l) = run(&x, &raw, bound, direction);
                 for (i, l) in l.iter().enumerate() {
                     let slope = (above[i] - below[i]) / (2.0 * h);
-                    assert!((slope.ln() - l).abs() < 1e-4, "{raw:?} {bound} {direction:?} {}: {slope} {}", x[i], l.exp());
+                    assert!(
+                        (slope.ln() - l).abs() < 1e-4,
+                        "{raw:?} {bound} {direction:?} {}: {slope} {}",
+                        x[i],
+                        l.exp()
+                    );
                 }
             }
         }
