@@ -19,176 +19,22 @@
 //! $$ \bar y = v, \qquad \bar p = -v f_p - \bar l' \ell_p, \qquad v = (\bar x - \bar l' \ell_x) / f', $$
 //! which is the forward's $\bar p$ for the adjoints $-v$ and $-\bar l'$.
 
+mod bin;
+mod spline;
+
+use spline::{MAX_BINS, Saved, Spline};
+
 #[cfg(feature = "cuda")]
 use crate::device::cuda::{Argument, Grid};
 use crate::error::Error;
 use crate::graph::{Graph, Var};
-use crate::math::{self, wide};
+use crate::math::wide;
 #[cfg(feature = "cuda")]
 use crate::op::cuda::{self, Kernels};
 use crate::op::{Backward, Forward, Op};
 use crate::ops::Case;
 use crate::ops::coupling::Direction;
 use crate::real::Real;
-
-/// The least share of $[-B, B]$ that a bin's width or height has.
-const MIN_SHARE: f64 = 1e-3;
-/// The least slope at a knot.
-const MIN_SLOPE: f64 = 1e-3;
-/// Where the raw slope of a knot is cut, so that no square overflows in single precision.
-const MAX_RAW_SLOPE: f64 = 1e3;
-/// Half of $[-B, B]$ is free when all bins have their least share.
-const MAX_BINS: usize = 500;
-
-/// One bin, in coordinates in which both its sides are 1.
-#[derive(Clone, Copy, Debug)]
-struct Bin<T> {
-    /// s, the slope of its diagonal.
-    chord: T,
-    /// d0, the slope at its left end.
-    left: T,
-    /// d1, the slope at its right end.
-    right: T,
-}
-
-/// Adjoints of ξ and of a bin's three slopes.
-struct BinAdjoint<T> {
-    position: T,
-    chord: T,
-    left: T,
-    right: T,
-}
-
-impl<T: Real> Bin<T> {
-    /// E at ξ and ζ = 1 - ξ.
-    #[inline(always)]
-    fn denominator(&self, xi: T, zeta: T) -> T {
-        self.chord * (xi * xi + zeta * zeta) + (self.left + self.right) * (xi * zeta)
-    }
-
-    /// N at ξ and ζ = 1 - ξ.
-    #[inline(always)]
-    fn numerator(&self, xi: T, zeta: T) -> T {
-        let cross = self.chord * xi * zeta;
-        self.right * xi * xi + (cross + cross) + self.left * zeta * zeta
-    }
-
-    /// η at ξ.
-    #[inline(always)]
-    fn forward(&self, xi: T) -> T {
-        let zeta = T::ONE - xi;
-        xi * (self.chord * xi + self.left * zeta) / self.denominator(xi, zeta)
-    }
-
-    /// ξ at η.
-    #[inline(always)]
-    fn inverse(&self, eta: T) -> T {
-        let rest = T::ONE - eta;
-        let chord = self.chord + self.chord;
-        let e = self.left * rest - self.right * eta;
-        let root = (e * e + chord * chord * (eta * rest)).sqrt();
-        let from_left = e >= T::ZERO;
-        let near = chord * if from_left { eta } else { rest };
-        let xi = near / (e.abs() + near + root);
-        if from_left { xi } else { T::ONE - xi }
-    }
-
-    /// dy/dx at ξ.
-    #[inline(always)]
-    fn slope(&self, xi: T) -> T {
-        let zeta = T::ONE - xi;
-        let ratio = self.chord / self.denominator(xi, zeta);
-        ratio * ratio * self.numerator(xi, zeta)
-    }
-
-    /// dℓ/dξ, where ℓ = ln dy/dx.
-    #[inline(always)]
-    fn log_slope_derivative(&self, xi: T) -> T {
-        let (zeta, two) = (T::ONE - xi, T::ONE + T::ONE);
-        let skew = zeta - xi;
-        let numerator = self.right * xi - self.left * zeta + self.chord * skew;
-        let denominator = (self.left + self.right - two * self.chord) * skew;
-        two * (numerator / self.numerator(xi, zeta) - denominator / self.denominator(xi, zeta))
-    }
-
-    /// The adjoints of ξ and the slopes, given those of η and ℓ = ln dy/dx:
-    /// $$ \eta_\xi = s N / E^2, \quad \eta_s = \xi\zeta\,(d_1 \xi^2 - d_0 \zeta^2) / E^2, \quad
-    ///    \eta_{d_0} = \xi\zeta^2 (s \zeta + d_1 \xi) / E^2, \quad
-    ///    \eta_{d_1} = -\xi^2\zeta\,(s \xi + d_0 \zeta) / E^2, $$
-    /// $$ \ell_s = 2 / s + 2 \xi\zeta / N - 2 (\xi^2 + \zeta^2) / E, \quad
-    ///    \ell_{d_0} = \zeta^2 / N - 2 \xi\zeta / E, \quad \ell_{d_1} = \xi^2 / N - 2 \xi\zeta / E. $$
-    #[inline(always)]
-    fn gradient(&self, xi: T, d_eta: T, dl: T) -> BinAdjoint<T> {
-        let (zeta, two) = (T::ONE - xi, T::ONE + T::ONE);
-        let cross = xi * zeta;
-        let (left, right) = (self.left * zeta, self.right * xi);
-        let (per_e, n) = (T::ONE / self.denominator(xi, zeta), self.numerator(xi, zeta));
-        let (along, dl_n, dl_e) = (d_eta * per_e * per_e, dl / n, two * dl * per_e);
-        BinAdjoint {
-            position: along * self.chord * n + dl * self.log_slope_derivative(xi),
-            chord: along * cross * (right * xi - left * zeta) + two * dl / self.chord + two * dl_n * cross
-                - dl_e * (xi * xi + zeta * zeta),
-            left: along * cross * zeta * (self.chord * zeta + right) + dl_n * zeta * zeta - dl_e * cross,
-            right: dl_n * xi * xi - dl_e * cross - along * cross * xi * (self.chord * xi + left),
-        }
-    }
-}
-
-/// What the forward leaves for the backward, in planes of one number per element (the transformed columns, one after
-/// the other), so that every loop runs along elements and vectorises whatever the number of bins and columns.
-///
-/// An element in the tails has the number -1, and lies at the lower corner of a bin with sides and slopes 1.
-struct Saved<'a, T> {
-    /// K planes of the bins' widths (raw, then their softmax, then their adjoints), K of heights, K - 1 of raw slopes.
-    planes: &'a mut [T],
-    /// Number of the element's bin.
-    number: &'a mut [T],
-    /// ξ (in the inverse η, until it is solved for ξ).
-    position: &'a mut [T],
-    width: &'a mut [T],
-    height: &'a mut [T],
-    /// Raw slope at the bin's left end.
-    left: &'a mut [T],
-    /// Raw slope at the bin's right end.
-    right: &'a mut [T],
-    /// The element, then the result; backward, the adjoint of the result.
-    value: &'a mut [T],
-    /// ln dy/dx; backward, the adjoint of the log-det, then that of the edge from which the element counts.
-    log_slope: &'a mut [T],
-}
-
-impl<'a, T> Saved<'a, T> {
-    const SINGLE: usize = 8;
-
-    fn new(saved: &'a mut [T], elements: usize) -> Self {
-        let (planes, single) = saved.split_at_mut(saved.len() - Self::SINGLE * elements);
-        let mut single = single.chunks_exact_mut(elements);
-        let [number, position, width, height, left, right, value, log_slope] =
-            std::array::from_fn(|_| single.next().unwrap_or_default());
-        Self { planes, number, position, width, height, left, right, value, log_slope }
-    }
-}
-
-/// Softmax over the planes; `temporary` is one plane.
-#[inline(always)]
-fn softmax<T: Real>(planes: &mut [T], temporary: &mut [T]) {
-    let n = temporary.len();
-    temporary.copy_from_slice(&planes[..n]);
-    for plane in planes.chunks_exact(n) {
-        temporary.iter_mut().zip(plane).for_each(|(most, &raw)| *most = most.max(raw));
-    }
-    for plane in planes.chunks_exact_mut(n) {
-        plane.iter_mut().zip(&*temporary).for_each(|(raw, &most)| *raw = math::exp(*raw - most));
-    }
-    temporary.fill(T::ZERO);
-    for plane in planes.chunks_exact(n) {
-        temporary.iter_mut().zip(plane).for_each(|(sum, &power)| *sum += power);
-    }
-    temporary.iter_mut().for_each(|sum| *sum = T::ONE / *sum);
-    for plane in planes.chunks_exact_mut(n) {
-        plane.iter_mut().zip(&*temporary).for_each(|(power, &per_sum)| *power *= per_sum);
-    }
-}
 
 /// The elements of column `c` of a table.
 #[inline(always)]
@@ -204,254 +50,12 @@ fn column_mut<T>(table: &mut [T], c: usize, width: usize) -> impl Iterator<Item 
 #[derive(Debug)]
 struct SplineCoupling<T> {
     columns: Vec<usize>,
-    bins: usize,
-    bound: T,
-    direction: Direction,
-    /// A bin's side is `least + free * share`.
-    least: T,
-    free: T,
-    /// The slope at a knot is `floor + softplus(raw + offset)`.
-    floor: T,
-    offset: T,
-}
-
-impl<T: Real> SplineCoupling<T> {
-    fn new(columns: &[usize], bins: usize, bound: T, direction: Direction) -> Self {
-        let length = bound + bound;
-        let offset = T::from_f64((1.0 - MIN_SLOPE).exp_m1().ln());
-        Self {
-            columns: columns.to_vec(),
-            bins,
-            bound,
-            direction,
-            least: length * T::from_f64(MIN_SHARE),
-            free: length * T::from_f64(1.0 - MIN_SHARE * bins as f64),
-            // MIN_SLOPE to rounding, and such that a raw slope of 0 gives 1 to the last bit.
-            floor: T::ONE - math::softplus(offset),
-            offset,
-        }
-    }
-
-    /// Raw values of an element.
-    fn planes(&self) -> usize {
-        3 * self.bins - 1
-    }
-
-    /// +1 for the forward, -1 for the inverse: the sign with which ℓ enters the log-det.
-    fn sign(&self) -> T {
-        if self.direction == Direction::Forward { T::ONE } else { -T::ONE }
-    }
-
-    /// Width or height of a bin.
-    #[inline(always)]
-    fn side(&self, share: T) -> T {
-        share.mul_add(self.free, self.least)
-    }
-
-    /// The slope at a knot; 1 for a raw slope of 0.
-    #[inline(always)]
-    fn slope(&self, raw: T) -> T {
-        let most = T::from_f64(MAX_RAW_SLOPE);
-        self.floor + math::softplus(self.offset + if raw > most { most } else { raw })
-    }
-
-    /// Its derivative by the raw slope.
-    #[inline(always)]
-    fn slope_derivative(&self, raw: T) -> T {
-        if raw > T::from_f64(MAX_RAW_SLOPE) { T::ZERO } else { math::sigmoid(self.offset + raw) }
-    }
-
-    /// The number of the bin in which each x lies: how many inner edges are not above it. It is -1 outside of
-    /// (-B, B), where a NaN is too.
-    #[inline(always)]
-    fn find(&self, shares: &[T], x: &[T], number: &mut [T], edge: &mut [T]) {
-        number.fill(T::ZERO);
-        edge.fill(-self.bound);
-        for shares in shares.chunks_exact(x.len()).take(self.bins - 1) {
-            for (((number, edge), &share), &x) in number.iter_mut().zip(&mut *edge).zip(shares).zip(x) {
-                *edge += self.side(share);
-                *number += if x >= *edge { T::ONE } else { T::ZERO };
-            }
-        }
-        for (number, &x) in number.iter_mut().zip(x) {
-            *number = if -self.bound < x && x < self.bound { *number } else { -T::ONE };
-        }
-    }
-
-    /// Lower edge and length of the bin of each number along one axis; the edges are the same numbers as in `find`,
-    /// and the last is the bound itself.
-    #[inline(always)]
-    fn sides(&self, shares: &[T], number: &[T], low: &mut [T], side: &mut [T], edge: &mut [T]) {
-        low.fill(T::ZERO);
-        side.fill(T::ONE);
-        edge.fill(-self.bound);
-        for (k, shares) in shares.chunks_exact(number.len()).enumerate() {
-            let (last, k) = (k + 1 == self.bins, T::from_u32(k as u32));
-            let bins = low.iter_mut().zip(&mut *side).zip(&mut *edge);
-            for (((low, side), edge), (&share, &number)) in bins.zip(shares.iter().zip(number)) {
-                let high = if last { self.bound } else { *edge + self.side(share) };
-                let (own, found) = (*edge, number == k);
-                (*low, *side) = (if found { own } else { *low }, if found { high - own } else { *side });
-                *edge = high;
-            }
-        }
-    }
-
-    /// Finds each element's bin, and its position there; the values become the results' lower edges (in the tails,
-    /// the results).
-    #[inline(always)]
-    fn locate(&self, saved: &mut Saved<'_, T>) {
-        let Saved { planes, number, position, width, height, left, right, value, log_slope: temporary } = saved;
-        let n = number.len();
-        let (widths, rest) = planes.split_at_mut(self.bins * n);
-        let (heights, slopes) = rest.split_at_mut(self.bins * n);
-        softmax(widths, temporary);
-        softmax(heights, temporary);
-        let (along, across, length, other) = match self.direction {
-            Direction::Forward => (widths, heights, &mut **width, &mut **height),
-            Direction::Inverse => (heights, widths, &mut **height, &mut **width),
-        };
-        self.find(along, value, number, temporary);
-        self.sides(along, number, position, length, temporary);
-        self.sides(across, number, left, other, temporary);
-        let found = number.iter().zip(&*length).zip(&**left);
-        for ((value, position), ((&number, &length), &start)) in value.iter_mut().zip(&mut **position).zip(found) {
-            // In [0, 1] also after rounding, as low <= value < low + length.
-            let inside = number >= T::ZERO;
-            *position = if inside { (*value - *position) / length } else { T::ZERO };
-            *value = if inside { start } else { *value };
-        }
-        left.fill(T::ZERO);
-        right.fill(T::ZERO);
-        for (k, slopes) in slopes.chunks_exact(n).enumerate() {
-            let (k, next) = (T::from_u32(k as u32), T::from_u32(k as u32 + 1));
-            for (((left, right), &slope), &number) in left.iter_mut().zip(&mut **right).zip(slopes).zip(&**number) {
-                *left += if number == next { slope } else { T::ZERO };
-                *right += if number == k { slope } else { T::ZERO };
-            }
-        }
-    }
-
-    /// The bin with these sides and these raw slopes at its ends.
-    #[inline(always)]
-    fn bin(&self, width: T, height: T, left: T, right: T) -> Bin<T> {
-        Bin { chord: height / width, left: self.slope(left), right: self.slope(right) }
-    }
-
-    /// Evaluates all elements in their bins.
-    #[inline(always)]
-    fn evaluate(&self, saved: &mut Saved<'_, T>) {
-        let (n, direction) = (saved.number.len(), self.direction);
-        let (width, height) = (&saved.width[..n], &saved.height[..n]);
-        let (left, right) = (&saved.left[..n], &saved.right[..n]);
-        let (position, value) = (&mut saved.position[..n], &mut saved.value[..n]);
-        let log_slope = &mut saved.log_slope[..n];
-        for i in 0..n {
-            let bin = self.bin(width[i], height[i], left[i], right[i]);
-            match direction {
-                Direction::Forward => value[i] += height[i] * bin.forward(position[i]),
-                Direction::Inverse => {
-                    position[i] = bin.inverse(position[i]);
-                    value[i] += width[i] * position[i];
-                }
-            }
-            log_slope[i] = math::ln(bin.slope(position[i]));
-        }
-    }
-
-    /// Pulls `value` and `log_slope`, here the adjoints of the result and of ℓ, back to the bin: its sides, its raw
-    /// slopes, and its edges. As the result is added to its edge and the element counts from its own, the adjoint of
-    /// one edge is that of the result, and of the other minus that of the element.
-    #[inline(always)]
-    fn pull_back(&self, saved: &mut Saved<'_, T>) {
-        let (n, direction) = (saved.number.len(), self.direction);
-        let (width, height) = (&mut saved.width[..n], &mut saved.height[..n]);
-        let (left, right) = (&mut saved.left[..n], &mut saved.right[..n]);
-        let (position, value) = (&saved.position[..n], &saved.value[..n]);
-        let log_slope = &mut saved.log_slope[..n];
-        for i in 0..n {
-            let (w, h, xi, dl) = (width[i], height[i], position[i], log_slope[i]);
-            let bin = self.bin(w, h, left[i], right[i]);
-            let per_w = T::ONE / w;
-            let dy = match direction {
-                Direction::Forward => value[i],
-                Direction::Inverse => -(value[i] + dl * bin.log_slope_derivative(xi) * per_w) / bin.slope(xi),
-            };
-            let adjoint = bin.gradient(xi, dy * h, dl);
-            // ξ = (x - x0) / w, s = h / w, y = y0 + h η
-            width[i] = -(adjoint.position * xi + adjoint.chord * bin.chord) * per_w;
-            height[i] = dy * bin.forward(xi) + adjoint.chord * per_w;
-            left[i] = adjoint.left * self.slope_derivative(left[i]);
-            right[i] = adjoint.right * self.slope_derivative(right[i]);
-            log_slope[i] = match direction {
-                Direction::Forward => -adjoint.position * per_w,
-                Direction::Inverse => dy,
-            };
-        }
-    }
-
-    /// Pulls the adjoints of each bin's lower edge and side along one axis back to the raw values.
-    ///
-    /// The edge is -B plus the sides of the bins below, each linear in its share, and shares are a softmax:
-    /// $\bar r_i = \sigma_i (\bar\sigma_i - \sum_j \sigma_j \bar\sigma_j)$.
-    #[inline(always)]
-    fn pull_back_sides(&self, shares: &mut [T], number: &[T], edge: &[T], side: &[T], mean: &mut [T]) {
-        let adjoints = || number.iter().zip(edge).zip(side);
-        let of_share = |k: usize, ((&number, &edge), &side): ((&T, &T), &T)| {
-            let k = T::from_u32(k as u32);
-            self.free
-                * if number > k {
-                    edge
-                } else if number == k {
-                    side
-                } else {
-                    T::ZERO
-                }
-        };
-        mean.fill(T::ZERO);
-        for (k, shares) in shares.chunks_exact(number.len()).enumerate() {
-            for ((mean, &share), adjoints) in mean.iter_mut().zip(shares).zip(adjoints()) {
-                *mean += share * of_share(k, adjoints);
-            }
-        }
-        for (k, shares) in shares.chunks_exact_mut(number.len()).enumerate() {
-            for ((share, &mean), adjoints) in shares.iter_mut().zip(&*mean).zip(adjoints()) {
-                *share *= of_share(k, adjoints) - mean;
-            }
-        }
-    }
-
-    /// Turns the planes into the adjoints of the raw values.
-    #[inline(always)]
-    fn pull_back_planes(&self, saved: &mut Saved<'_, T>) {
-        let Saved { planes, number, position: temporary, width, height, left, right, value, log_slope } = saved;
-        let n = number.len();
-        let (widths, rest) = planes.split_at_mut(self.bins * n);
-        let (heights, slopes) = rest.split_at_mut(self.bins * n);
-        let (x_edge, y_edge) = match self.direction {
-            Direction::Forward => (log_slope, value),
-            Direction::Inverse => (value, log_slope),
-        };
-        self.pull_back_sides(widths, number, x_edge, width, temporary);
-        self.pull_back_sides(heights, number, y_edge, height, temporary);
-        for (k, slopes) in slopes.chunks_exact_mut(n).enumerate() {
-            let (k, next) = (T::from_u32(k as u32), T::from_u32(k as u32 + 1));
-            for (((slope, &left), &right), &number) in slopes.iter_mut().zip(&**left).zip(&**right).zip(&**number) {
-                *slope = if number == next {
-                    left
-                } else if number == k {
-                    right
-                } else {
-                    T::ZERO
-                };
-            }
-        }
-    }
+    spline: Spline<T>,
 }
 
 impl<T: Real> Op<T> for SplineCoupling<T> {
     fn name(&self) -> &'static str {
-        match self.direction {
+        match self.spline.direction {
             Direction::Forward => "spline_coupling",
             Direction::Inverse => "spline_coupling_inverse",
         }
@@ -464,12 +68,12 @@ impl<T: Real> Op<T> for SplineCoupling<T> {
             let why = format!("columns {:?} must be distinct columns of a value {width} wide", self.columns);
             return Err(Error::shape("spline_coupling", why));
         }
-        if inputs[1] != b * self.planes() || inputs[2] != 1 {
+        if inputs[1] != b * self.spline.planes() || inputs[2] != 1 {
             let why = format!(
                 "{b} transformed columns with {} bins need a conditioner output {} wide (found {}) and a log-det 1 wide \
                  (found {})",
-                self.bins,
-                b * self.planes(),
+                self.spline.bins,
+                b * self.spline.planes(),
                 inputs[1],
                 inputs[2]
             );
@@ -479,7 +83,7 @@ impl<T: Real> Op<T> for SplineCoupling<T> {
     }
 
     fn saved(&self, _: &[usize]) -> usize {
-        self.columns.len() * (self.planes() + Saved::<T>::SINGLE)
+        self.columns.len() * (self.spline.planes() + Saved::<T>::SINGLE)
     }
 
     fn forward(&self, tile: &mut Forward<'_, T>) {
@@ -496,15 +100,15 @@ impl<T: Real> Op<T> for SplineCoupling<T> {
                 for (p, plane) in saved.planes.chunks_exact_mut(tile.rows).enumerate() {
                     plane.iter_mut().zip(column(raw, p, raw_width)).for_each(|(to, &raw)| *to = raw);
                 }
-                self.locate(&mut saved);
-                self.evaluate(&mut saved);
+                self.spline.locate(&mut saved);
+                self.spline.evaluate(&mut saved);
                 y.copy_from_slice(x);
                 for (value, &c) in saved.value.chunks_exact(tile.rows).zip(&self.columns) {
                     column_mut(y, c, width).zip(value).for_each(|(y, &value)| *y = value);
                 }
                 new_ln_det.copy_from_slice(ln_det);
                 for log_slope in saved.log_slope.chunks_exact(tile.rows) {
-                    new_ln_det.iter_mut().zip(log_slope).for_each(|(new, &own)| *new += self.sign() * own);
+                    new_ln_det.iter_mut().zip(log_slope).for_each(|(new, &own)| *new += self.spline.sign() * own);
                 }
             },
         );
@@ -522,9 +126,9 @@ impl<T: Real> Op<T> for SplineCoupling<T> {
                     value.iter_mut().zip(column(dy, c, width)).for_each(|(value, &dy)| *value = dy);
                 }
                 for log_slope in saved.log_slope.chunks_exact_mut(tile.rows) {
-                    log_slope.iter_mut().zip(&**dl).for_each(|(log_slope, &dl)| *log_slope = self.sign() * dl);
+                    log_slope.iter_mut().zip(&**dl).for_each(|(log_slope, &dl)| *log_slope = self.spline.sign() * dl);
                 }
-                self.pull_back(&mut saved);
+                self.spline.pull_back(&mut saved);
                 for (edge, &c) in saved.log_slope.chunks_exact(tile.rows).zip(&self.columns) {
                     column_mut(dy, c, width).zip(edge).for_each(|(d, &edge)| *d = -edge);
                 }
@@ -536,7 +140,7 @@ impl<T: Real> Op<T> for SplineCoupling<T> {
             wide(
                 #[inline(always)]
                 || {
-                    self.pull_back_planes(&mut saved);
+                    self.spline.pull_back_planes(&mut saved);
                     for (p, plane) in saved.planes.chunks_exact(tile.rows).enumerate() {
                         column_mut(d_raw, p, raw_width).zip(plane).for_each(|(d_raw, &d)| *d_raw += d);
                     }
@@ -555,10 +159,10 @@ impl<T: Real> Op<T> for SplineCoupling<T> {
 impl<T: Real> SplineCoupling<T> {
     /// The last arguments of both kernels.
     fn numbers(&self, width: usize, rows: usize) -> [Argument; 10] {
-        let [bound, least, free, floor, offset] =
-            [self.bound, self.least, self.free, self.floor, self.offset].map(Argument::real);
-        let inverse = usize::from(self.direction == Direction::Inverse);
-        let [bins, inverse, b, width] = [self.bins, inverse, self.columns.len(), width].map(Argument::int);
+        let Spline { bins, bound, direction, least, free, floor, offset } = self.spline;
+        let [bound, least, free, floor, offset] = [bound, least, free, floor, offset].map(Argument::real);
+        let inverse = usize::from(direction == Direction::Inverse);
+        let [bins, inverse, b, width] = [bins, inverse, self.columns.len(), width].map(Argument::int);
         [bins, bound, least, free, floor, offset, inverse, b, width, Argument::size(rows)]
     }
 }
@@ -625,14 +229,14 @@ impl<T: Real> Graph<T> {
         if !(2..=MAX_BINS).contains(&bins) {
             return Err(Error::parameter("bins", format!("{bins} must be 2 to {MAX_BINS}")));
         }
-        let op = SplineCoupling::new(columns, bins, T::from_f64(bound), direction);
-        if !(op.least >= T::MIN_POSITIVE && op.free.is_finite()) {
+        let spline = Spline::new(bins, T::from_f64(bound), direction);
+        if !(spline.least >= T::MIN_POSITIVE && spline.free.is_finite()) {
             return Err(Error::parameter(
                 "bound",
                 format!("{bound} must be positive and finite, and far from the limits"),
             ));
         }
-        let outputs = self.push(op, &[x, raw, ln_det])?;
+        let outputs = self.push(SplineCoupling { columns: columns.to_vec(), spline }, &[x, raw, ln_det])?;
         Ok((outputs[0], outputs[1]))
     }
 }
@@ -655,8 +259,10 @@ pub(super) fn cases<T: Real>() -> Vec<Case<T>> {
 
 #[cfg(test)]
 mod tests {
+    use super::spline::edges;
     use super::*;
     use crate::device::Device;
+    use crate::math;
     use crate::plan::{Feed, Request, Vjp};
     use crate::rng::{Noise, NoiseId};
 
@@ -677,21 +283,6 @@ mod tests {
         Noise { seed: 5, step: 0, id: NoiseId(id) }.fill_normal(0, 1, &mut values);
         values.iter_mut().for_each(|v| *v *= T::from_f64(scale));
         values
-    }
-
-    /// The K + 1 edges of the bins along the axis that is searched.
-    fn edges(raw: &[f64], bound: f64, direction: Direction) -> Vec<f64> {
-        let bins = raw.len().div_ceil(3);
-        let op = SplineCoupling::new(&[0], bins, bound, direction);
-        let axis = if direction == Direction::Forward { 0 } else { bins };
-        let mut shares = raw[axis..][..bins].to_vec();
-        softmax(&mut shares, &mut [0.0]);
-        let low = |k: usize| {
-            let mut low = [0.0];
-            op.sides(&shares, &[k as f64], &mut low, &mut [0.0], &mut [0.0]);
-            low[0]
-        };
-        (0..bins).map(low).chain([bound]).collect()
     }
 
     /// An even grid over ±1.2 bound with what is special: the bins' edges, ±bound, their neighbours, and far points.
@@ -858,18 +449,6 @@ mod tests {
                 assert!(y[..3].iter().all(|y| y.is_nan()) && y[3] == 2.1, "raw {i}: {y:?}");
             }
         }
-    }
-
-    #[test]
-    fn slopes_have_their_limits() {
-        let op = SplineCoupling::<f64>::new(&[0], 4, 1.0, Direction::Forward);
-        assert_eq!(op.slope(0.0), 1.0);
-        assert!((op.slope(-1e9) - MIN_SLOPE).abs() < 1e-15);
-        assert!(op.slope(1e9) == op.slope(MAX_RAW_SLOPE) && op.slope_derivative(1e9) == 0.0);
-        assert!(op.slope(f64::NAN).is_nan());
-        let op = SplineCoupling::<f32>::new(&[0], 4, 1.0, Direction::Forward);
-        assert_eq!(op.slope(0.0), 1.0);
-        assert!((op.slope(-1e9) / MIN_SLOPE as f32 - 1.0).abs() < 1e-3);
     }
 
     #[test]
