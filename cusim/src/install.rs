@@ -3,7 +3,7 @@
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::sync::OnceLock;
 
-use crate::driver::{cusim_counters, cusim_message, cusim_reset, cusim_set_order};
+use crate::driver::{cusim_counters, cusim_message, cusim_reset, cusim_set_memory, cusim_set_order};
 use crate::machine::Counters;
 
 unsafe extern "C" {
@@ -45,6 +45,13 @@ pub fn set_order(seed: Option<u64>) {
     let set = function(c"cusim_set_order", cusim_set_order as unsafe extern "C" fn(c_int, u64) -> c_int);
     // SAFETY: it takes numbers.
     unsafe { set(c_int::from(seed.is_some()), seed.unwrap_or_default()) };
+}
+
+/// Gives the device so many bytes of memory, of which some may be in use already; `None` for the usual 4 GiB.
+pub fn set_memory(bytes: Option<usize>) {
+    let set = function(c"cusim_set_memory", cusim_set_memory as unsafe extern "C" fn(c_int, usize) -> c_int);
+    // SAFETY: it takes numbers.
+    unsafe { set(c_int::from(bytes.is_some()), bytes.unwrap_or_default()) };
 }
 
 /// Forgets a sticky error, waiting work, and all counts.

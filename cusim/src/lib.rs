@@ -8,7 +8,8 @@
 //!
 //! Every access to memory is checked: bounds, alignment, liveness, and races, in shared memory and between blocks.
 //! Memory that nothing was written to reads as NaN. Blocks and threads run in a natural order, or in a random one
-//! ([`set_order`]). Streams are lazy, errors of kernels are sticky, graphs are captured under the driver's rules. An
+//! ([`set_order`]). Streams are lazy: a copy from page-locked memory reads it when somebody waits for the copy, one from
+//! pageable memory when it is asked for. Errors of kernels are sticky, graphs are captured under the driver's rules. An
 //! instruction that is not known is an error that names it and its line in the kernel's source.
 //!
 //! What it cannot show: how hardware rounds the `approx` instructions, its weak memory ordering, the driver's compiler,
@@ -22,5 +23,5 @@ mod install;
 mod machine;
 mod ptx;
 
-pub use install::{copies, counters, install, last_message, reset, set_order};
+pub use install::{copies, counters, install, last_message, reset, set_memory, set_order};
 pub use machine::Counters;

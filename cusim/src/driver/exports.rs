@@ -6,7 +6,7 @@ use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use std::sync::Arc;
 
 use super::code;
-use super::state::{Event, Function, Locked, TOTAL_MEMORY, lock};
+use super::state::{Event, Function, Locked, lock};
 use super::work::{Source, Work};
 use crate::machine::{Counters, Launch};
 use crate::ptx::{Kernel, parse};
@@ -62,4 +62,4 @@ mod launch;
 mod memory;
 mod stream;
 
-pub(crate) use counts::{cusim_counters, cusim_message, cusim_reset, cusim_set_order};
+pub(crate) use counts::{cusim_counters, cusim_message, cusim_reset, cusim_set_memory, cusim_set_order};

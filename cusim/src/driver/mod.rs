@@ -8,7 +8,7 @@ mod exports;
 mod state;
 mod work;
 
-pub(crate) use exports::{cusim_counters, cusim_message, cusim_reset, cusim_set_order};
+pub(crate) use exports::{cusim_counters, cusim_message, cusim_reset, cusim_set_memory, cusim_set_order};
 
 /// Result codes of the driver, as `cuda.h` numbers them.
 pub(crate) mod code {

@@ -10,8 +10,8 @@ use super::work::Work;
 use crate::machine::{Counters, Memory};
 use crate::ptx::Module;
 
-/// Bytes of device memory.
-pub(super) const TOTAL_MEMORY: usize = 4 << 30;
+/// Bytes of device memory, where a test does not say how many.
+const TOTAL_MEMORY: usize = 4 << 30;
 
 /// What waits in a stream.
 #[derive(Debug)]
@@ -49,6 +49,8 @@ pub(super) struct State {
     pub initialized: bool,
     pub sticky: i32,
     pub memory: Memory,
+    /// Bytes of device memory.
+    pub total_memory: usize,
     /// Addresses and lengths of pinned host memory.
     pub pinned: BTreeMap<usize, usize>,
     pub streams: HashMap<usize, VecDeque<Task>>,
@@ -85,12 +87,27 @@ impl std::ops::DerefMut for Locked {
 
 pub(super) fn lock() -> Locked {
     let mut state = STATE.lock().unwrap_or_else(PoisonError::into_inner);
-    let fresh = || State { streams: HashMap::from([(0, VecDeque::new())]), handles: 16, ..State::default() };
+    let fresh = || State {
+        streams: HashMap::from([(0, VecDeque::new())]),
+        handles: 16,
+        total_memory: TOTAL_MEMORY,
+        ..State::default()
+    };
     state.get_or_insert_with(fresh);
     Locked(state)
 }
 
 impl State {
+    /// So many bytes of device memory; `None` for the usual size.
+    pub fn set_memory(&mut self, bytes: Option<usize>) {
+        self.total_memory = bytes.unwrap_or(TOTAL_MEMORY);
+    }
+
+    /// Bytes that can still be allocated.
+    pub fn free_memory(&self) -> usize {
+        self.total_memory.saturating_sub(self.memory.used())
+    }
+
     /// A number that no other object has.
     pub fn new_handle(&mut self) -> usize {
         self.handles += 1;

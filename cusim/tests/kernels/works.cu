@@ -71,3 +71,9 @@ extern "C" __global__ void increment(float* x, int n) {
     int i = blockIdx.x * blockDim.x + threadIdx.x;
     if (i < n) x[i] += 1.f;
 }
+
+// sum += x
+extern "C" __global__ void accumulate(const float* x, float* sum, int n) {
+    int i = blockIdx.x * blockDim.x + threadIdx.x;
+    if (i < n) sum[i] += x[i];
+}

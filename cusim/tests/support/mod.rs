@@ -12,6 +12,7 @@ pub fn driver() -> MutexGuard<'static, ()> {
     cusim::install();
     cusim::reset();
     cusim::set_order(None);
+    cusim::set_memory(None);
     guard
 }
 

@@ -8,6 +8,11 @@ driver! {
         Ok(code::SUCCESS)
     }
 
+    fn cusim_set_memory(given: c_int, bytes: usize) {
+        lock().set_memory((given != 0).then_some(bytes));
+        Ok(code::SUCCESS)
+    }
+
     fn cusim_reset() {
         let mut state = lock();
         state.streams.values_mut().for_each(|queue| queue.clear());

@@ -38,7 +38,7 @@ driver! {
 
     #[pointers]
     fn cuDeviceTotalMem_v2(bytes: *mut usize, _device: c_int) {
-        *bytes = TOTAL_MEMORY;
+        *bytes = lock().total_memory;
         Ok(code::SUCCESS)
     }
 
@@ -94,7 +94,7 @@ driver! {
     #[pointers]
     fn cuMemGetInfo_v2(free: *mut usize, total: *mut usize) {
         let state = enter()?;
-        (*total, *free) = (TOTAL_MEMORY, TOTAL_MEMORY - state.memory.used());
+        (*total, *free) = (state.total_memory, state.free_memory());
         Ok(code::SUCCESS)
     }
 

@@ -107,7 +107,7 @@ fn allocate(state: &mut Locked, len: usize) -> Result<u64, c_int> {
     if len == 0 {
         return Err(code::INVALID_VALUE);
     }
-    if state.memory.used() + len > TOTAL_MEMORY {
+    if len > state.free_memory() {
         return Err(code::OUT_OF_MEMORY);
     }
     Ok(state.memory.allocate(len))
