@@ -1,12 +1,6 @@
 // What a step of chains does around its program, as src/plan/cuda/chains.rs.
 #include "team.cuh"
 
-// All rows the same. A thread has an element.
-KERNEL repeat(const real* row, real* to, int cols, size_t n) {
-    size_t i = thread_index();
-    if (i < n) to[i] = row[i % cols];
-}
-
 // x = next. `since` counts, for each chain, the steps since it left the finite numbers. A team has a chain.
 KERNEL advance(const real* next, real* x, unsigned* since, int cols, size_t rows) {
     Team team(cols);

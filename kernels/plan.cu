@@ -13,6 +13,12 @@ KERNEL gather(const real* table, const unsigned* index, real* to, int cols, size
     if (i < n) to[i] = table[index[i / cols] * (size_t)cols + i % cols];
 }
 
+// All rows the same. A thread has an element.
+KERNEL repeat(const real* row, real* to, int cols, size_t n) {
+    size_t i = thread_index();
+    if (i < n) to[i] = row[i % cols];
+}
+
 // The sum of the lanes of a gradient, first to last. A thread has an element.
 KERNEL add_lanes(const real* lanes, real* sum, int count, size_t n) {
     size_t i = thread_index();

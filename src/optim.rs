@@ -205,27 +205,27 @@ impl Optimiser {
     #[cfg(feature = "cuda")]
     fn step_on<T: Real>(&mut self, cuda: &Arc<Cuda>, store: &mut Store<T>, factor: f64) -> Result<f64, Error> {
         let _turn = cuda.turn();
-        self.prepare(cuda, store, factor)?.launch(cuda, None)?;
+        let launches = self.prepare(cuda, store)?;
+        store.control[0].copy_from_slice(&self.numbers_of_next(factor));
+        let numbers = store.control[0].on_device(cuda)?.address().into();
+        launches.launch(cuda, numbers, None)?;
         let mut norm = [0.0];
         store.control[1].on_device(cuda)?.read(0, &mut norm)?;
         self.steps += u64::from(norm[0].is_finite());
         Ok(norm[0])
     }
 
-    /// Copies the numbers of the next step to the device, and says where everything is.
+    /// The numbers of the next step, as the kernel reads them. It clips by itself, since it knows the norm.
     #[cfg(feature = "cuda")]
-    pub(crate) fn prepare<T: Real>(
-        &self,
-        cuda: &Arc<Cuda>,
-        store: &mut Store<T>,
-        factor: f64,
-    ) -> Result<OnDevice<T>, Error> {
-        // The kernel clips, since it knows the norm.
+    pub(crate) fn numbers_of_next(&self, factor: f64) -> [f64; NUMBERS] {
         let Step { rate, betas, corrections, epsilon, decay, ema, .. } =
             self.numbers::<f64>(self.steps + 1, 0.0, factor);
-        let numbers = [rate, self.adam.clip, betas.0, betas.1, corrections.0, corrections.1, epsilon, decay, ema];
-        let [control, sums] = &mut store.control;
-        control.copy_from_slice(&numbers);
+        [rate, self.adam.clip, betas.0, betas.1, corrections.0, corrections.1, epsilon, decay, ema]
+    }
+
+    /// Where a step finds everything on the device.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn prepare<T: Real>(&self, cuda: &Arc<Cuda>, store: &mut Store<T>) -> Result<OnDevice<T>, Error> {
         let mut weights = [Address::NONE; 4];
         let parts = [&mut store.params, &mut store.first_moment, &mut store.second_moment, &mut store.ema];
         for (address, part) in weights.iter_mut().zip(parts) {
@@ -234,8 +234,7 @@ impl Optimiser {
         Ok(OnDevice {
             gradient: store.grads.on_device(cuda)?.address().at(self.range.start),
             weights,
-            control: control.on_device(cuda)?.address(),
-            sums: sums.on_device_mut(cuda)?.address(),
+            sums: store.control[1].on_device_mut(cuda)?.address(),
             len: self.range.len(),
         })
     }
@@ -257,23 +256,27 @@ impl Optimiser {
     }
 }
 
-/// Where a step on a device finds everything: the gradient, the weights with moments and average, the numbers of the step,
-/// and sums of squares, before which the norm lies.
+/// Where a step on a device finds everything but its numbers: the gradient, the weights with moments and average, and sums
+/// of squares, before which the norm lies.
 #[cfg(feature = "cuda")]
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct OnDevice<T> {
     gradient: Address<T>,
     weights: [Address<T>; 4],
-    control: Address<f64>,
     sums: Address<f64>,
     len: usize,
 }
 
 #[cfg(feature = "cuda")]
 impl<T: Real> OnDevice<T> {
-    /// The launches of a step: the norm, then one pass, which does nothing if the norm is not finite. The step may first be
-    /// added to a course, given the sum of its losses.
-    pub fn launch(&self, cuda: &Cuda, course: Option<(Address<f64>, Address<f64>)>) -> Result<(), Error> {
+    /// The launches of a step with these numbers: the norm, then one pass, which does nothing if the norm is not finite. The
+    /// step may first be added to a course, given the sum of its losses.
+    pub fn launch(
+        &self,
+        cuda: &Cuda,
+        numbers: Argument,
+        course: Option<(Address<f64>, Address<f64>)>,
+    ) -> Result<(), Error> {
         let (n, g) = (Argument::size(self.len), self.gradient.into());
         let (norm, parts) = (self.sums.into(), self.sums.at(1).into());
         let blocks = self.len.div_ceil(256).clamp(1, BLOCKS);
@@ -283,7 +286,7 @@ impl<T: Real> OnDevice<T> {
             cuda.launch::<T>(("optim", "follow"), Grid::blocks(1, 32), &[loss.into(), norm, course.into()])?;
         }
         let [w, m, v, e] = self.weights.map(Argument::from);
-        let arguments = [g, w, m, v, e, self.control.into(), norm, n];
+        let arguments = [g, w, m, v, e, numbers, norm, n];
         cuda.launch::<T>(("optim", "adam"), Grid::threads(self.len), &arguments)
     }
 

@@ -89,7 +89,8 @@ fn a_step_copies_its_numbers_and_the_address_of_its_noise() {
     let (twenty, launches) = (cusim::copies(), cusim::counters("*").launches);
     run(&device, 10);
     let ten = cusim::copies();
-    // Four numbers, and four of the noise: rows in a group, first row, step, seed.
+    // Four numbers, and four of the noise, in one copy: rows in a group, first row, step, seed.
+    assert_eq!(twenty.copies_to_device - ten.copies_to_device, 10);
     assert_eq!(twenty.bytes_to_device - ten.bytes_to_device, 10 * (4 + 4) * 8);
     assert_eq!(twenty.bytes_to_host, ten.bytes_to_host);
     assert_eq!(twenty.bytes_to_host, u64::from(rows) * (3 * 8 + 4), "the chains, and whether they are finite");

@@ -48,12 +48,18 @@ fn a_step_copies_the_batch_the_optimisers_numbers_the_loss_and_the_norm() {
     cusim::reset();
     (0..10).for_each(|_| step());
     let (copies, all_kernels) = (cusim::copies(), cusim::counters("*"));
-    assert_eq!(copies.bytes_to_device, 10 * (20 * 3 * 4 + 9 * 8));
+    assert_eq!(copies.bytes_to_device, 10 * (sectors(20 * 3 * 4) + 9 * 8));
+    assert_eq!(copies.copies_to_device, 10 * 2, "a batch, and the numbers");
     assert_eq!(copies.bytes_to_host, 10 * (8 + 8));
     assert_eq!(all_kernels.launches % 10, 0);
     let steps = cusim::copies();
     assert!(store.weights(Weights::Raw).iter().all(|w| w.is_finite()));
     assert_eq!(cusim::copies().bytes_to_host - steps.bytes_to_host, all.len() as u64 * 4, "weights when they are read");
+}
+
+/// Bytes of a part of a copy, which begins and ends with a sector.
+fn sectors(bytes: u64) -> u64 {
+    bytes.next_multiple_of(32)
 }
 
 /// A flow, the graph of its loss, and data of so many rows.
@@ -84,12 +90,21 @@ impl Problem {
     }
 
     /// What `fit` does on these rows; `on_epoch` is told of each epoch.
-    fn fit(&mut self, training: &[u32], settings: &Training, mut on_epoch: impl FnMut(&Epoch)) -> History {
-        let device = Device::cuda(0).unwrap();
-        let (mut plan, range) = (self.plan(&device), 0..self.store.layout().len());
+    fn fit(&mut self, training: &[u32], settings: &Training, on_epoch: impl FnMut(&Epoch)) -> History {
+        self.fit_on(&Device::cuda(0).unwrap(), training, settings, on_epoch)
+    }
+
+    fn fit_on(
+        &mut self,
+        device: &Device,
+        training: &[u32],
+        settings: &Training,
+        mut on_epoch: impl FnMut(&Epoch),
+    ) -> History {
+        let (mut plan, range) = (self.plan(device), 0..self.store.layout().len());
         let inputs = [Source::Table(&self.theta[..]), Source::Table(&self.x)];
         let set = TrainingSet { inputs: &inputs, training, validation: &[0, 1] };
-        fit(&device, &mut self.store, &mut plan, range, &set, settings, |epoch| {
+        fit(device, &mut self.store, &mut plan, range, &set, settings, |epoch| {
             on_epoch(epoch);
             ControlFlow::Continue(())
         })
@@ -108,11 +123,55 @@ fn a_training_copies_a_few_numbers_for_each_step() {
     let (a, b) = (after[1], after[2]);
     // The rows of theta and x, the optimiser's numbers, the noise's address: of three steps and a validation, which also
     // takes the averaged weights over; and an empty course.
-    let step = 2 * 4 * 32 + 9 * 8 + 4 * 8;
-    let validation = 2 * 4 * 2 + 4 * 8 + weights;
+    let step = 2 * 4 * 32 + sectors(9 * 8) + 4 * 8;
+    let validation = 2 * sectors(4 * 2) + 4 * 8 + weights;
     assert_eq!(b.bytes_to_device - a.bytes_to_device, 3 * step + validation + 3 * 8);
+    assert_eq!(b.copies_to_device - a.copies_to_device, 3 + 2 + 1, "one for each step");
     // The course, the averaged weights, the sum of the validation's losses.
     assert_eq!(b.bytes_to_host - a.bytes_to_host, 3 * 8 + weights + 8);
+}
+
+/// The bits of an epoch's losses and norm.
+fn bits(history: &History) -> Vec<[u64; 3]> {
+    let epochs = history.epochs.iter();
+    epochs.map(|e| [e.training_loss, e.validation_loss, e.gradient_norm].map(f64::to_bits)).collect()
+}
+
+/// Theta takes 1.6 MB and x 5.1 MB. An epoch has more steps than there are places for batches, and a last one of one row.
+#[test]
+fn tables_that_do_not_fit_come_batch_by_batch() {
+    let Some(_turn) = simulated() else { return };
+    let settings = RealNvp { layers: 1, hidden: vec![4], ..RealNvp::default() };
+    let table_rows = 80_000_u32;
+    let rows: Vec<u32> = (0..193).map(|i| i * 823 % table_rows).collect();
+    let training = Training { batch: 32, max_epochs: 3, adam: Adam::new(0.01), ..Training::default() };
+    let train = |memory: Option<usize>| {
+        let mut problem = Problem::new(&settings, table_rows as usize);
+        cusim::set_memory(memory);
+        let mut after = Vec::new();
+        let history = problem.fit(&rows, &training, |_| after.push(cusim::copies()));
+        cusim::set_memory(None);
+        let copied = after[2].bytes_to_device - after[1].bytes_to_device;
+        assert_eq!(after[2].copies_to_device - after[1].copies_to_device, 7 + 2 + 1, "one for each step");
+        (history, problem.store.weights(Weights::Ema).to_vec(), copied)
+    };
+    let (history, weights, all_resident) = train(None);
+    let expected = Problem::new(&settings, table_rows as usize).fit_on(&Device::cpu(), &rows, &training, |_| ());
+    for (found, expected) in history.epochs.iter().zip(&expected.epochs) {
+        assert!((found.training_loss / expected.training_loss - 1.0).abs() < 1e-5, "{found:?} {expected:?}");
+        assert!((found.gradient_norm / expected.gradient_norm - 1.0).abs() < 1e-4, "{found:?} {expected:?}");
+    }
+    let batches = [32, 32, 32, 32, 32, 32, 1, 2];
+    // A table that is not there sends rows instead of their numbers.
+    let rows_for_numbers = |cols: u64| batches.map(|n| sectors(4 * n * cols) - sectors(4 * n)).iter().sum::<u64>();
+    for (memory, copied) in [(4 << 20, rows_for_numbers(16)), (1 << 20, rows_for_numbers(16) + rows_for_numbers(5))] {
+        let streamed = train(Some(memory));
+        assert!(
+            bits(&streamed.0) == bits(&history) && streamed.1 == weights,
+            "{memory} bytes of memory: the same bits"
+        );
+        assert_eq!(streamed.2, all_resident + copied, "{memory} bytes of memory");
+    }
 }
 
 /// All training rows are the same, so that their order is none; steps by hand are launched one by one or as the graph of a

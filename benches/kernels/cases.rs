@@ -74,6 +74,7 @@ fn elementwise(rows: usize) -> Vec<Case> {
     let columns = (0..WIDTH as u32).rev().collect();
     vec![
         case("plan", "copy", n, vec![In(n), Adjoint(n), Size(n)]),
+        case("plan", "repeat", n, vec![In(WIDTH), Out(n), Int(WIDTH), Size(n)]),
         case("plan", "fill", n, vec![Adjoint(n), Real(1.0), Size(n)]),
         case("affine", "affine_forward", n, vec![In(n), Out(n), Real(2.0), Real(1.0), Size(n)]),
         case("affine", "affine_backward", n, vec![In(n), Adjoint(n), Real(2.0), Size(n)]),
@@ -188,7 +189,6 @@ fn sampling(rows: usize) -> Vec<Case> {
     // The schedule; EDM's network; uniform times.
     let settings = Doubles(vec![1.0, 0.1, 20.0, 0.0, 2.0, 1.0, 2.0, 0.0, 1e-5, 1.0, 0.0, 0.0]);
     vec![
-        case("chains", "repeat", n, vec![In(WIDTH), Out(n), Int(WIDTH), Size(n)]),
         case("chains", "advance", team(rows, WIDTH), vec![In(n), Out(n), Changed(rows), Int(WIDTH), Size(rows)]),
         case("hmc", "hmc_trajectory", team(rows, WIDTH), {
             let values = vec![In(n), In(n), In(rows * d), In(rows * d), In(rows), Out(n)];

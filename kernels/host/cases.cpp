@@ -32,8 +32,6 @@ namespace chains {
 #include "chains.cu"
 void cases(size_t rows, size_t cols) {
     size_t n = rows * cols;
-    RUN(threads(n), repeat, in(cols), out(n), cols, n);
-    expect(1, [&](size_t i) { return drawn(0, i % cols); });
     auto next = [](size_t i) { return i ? real(drawn(0, i)) : real(NAN); };
     auto since = [](size_t i) { return unsigned(i == 0 ? 0 : i - 1); };
     RUN(teams(rows, cols), advance, in(n), out(n), output<unsigned>(rows, since), cols, rows);
@@ -350,6 +348,8 @@ void cases(size_t rows, size_t cols) {
     RUN(threads(n), fill, set(n), real(2), n);
     RUN(threads(n), gather, in(n), in(rows, [&](size_t i) { return unsigned(rows - 1 - i); }), out(n), cols, n);
     expect(2, [&](size_t i) { return drawn(0, (rows - 1 - i / cols) * cols + i % cols); });
+    RUN(threads(n), repeat, in(cols), out(n), cols, n);
+    expect(1, [&](size_t i) { return drawn(0, i % cols); });
     RUN(threads(n), add_lanes, in(3 * n), out(n), 3, n);
     expect(1, [&](size_t i) { return drawn(0, i) + drawn(0, n + i) + drawn(0, 2 * n + i); });
     RUN(blocks(1, 1024), total, in(n), out<double>(1), n);

@@ -1,23 +1,25 @@
 //! Replays a program on a CUDA device: the whole batch is one tile.
 //!
-//! Feeds, parameters, noise seeds and given adjoints are copied to memory whose place does not change; then everything
-//! up to the results is launches, which are captured as a graph when the same replay comes a second time.
+//! Feeds, noise seeds and given adjoints go to the device in one copy, to one of two places; then everything up to the
+//! results is launches, which are captured as a graph when the same replay comes a second time.
 
 mod chains;
 mod descent;
+mod inputs;
 pub(super) mod pass;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::device::cuda::{Address, Argument, Buffer, Cuda, Graph, Grid};
+use crate::device::cuda::{Address, Argument, Buffer, Cuda, Graph, Grid, Staging};
 use crate::error::Error;
 use crate::op::cuda::Adjoint;
 use crate::plan::compile::Program;
+use crate::plan::cuda::inputs::{Inputs, Resident};
 use crate::plan::cuda::pass::{Pass, State, Tables};
 use crate::plan::{Batch, Call, Feed, Plan, Seed};
 use crate::real::Real;
-use crate::rng::{Distribution, NoiseRows};
+use crate::rng::Distribution;
 use crate::store::Store;
 
 /// Which launches a replay is: graphs are kept for each.
@@ -27,8 +29,7 @@ struct Key {
     work: Work,
     /// Where parameters and gradient lie.
     addresses: [u64; 2],
-    /// For each feed, the table from which it is gathered.
-    tables: Vec<Option<u64>>,
+    inputs: Inputs,
 }
 
 impl<T: Real> Plan<T> {
@@ -75,12 +76,8 @@ struct Memory<T> {
     workspace: Buffer<T>,
     /// The outputs, whose places in the workspace the backward pass may reuse.
     outputs: Vec<Buffer<T>>,
-    /// Given adjoints of the outputs.
-    seeds: Vec<Buffer<T>>,
     /// If the plan moves chains.
     chains: Option<chains::Resident<T>>,
-    /// For each feed, the rows that are gathered.
-    indices: Vec<Buffer<u32>>,
     /// The gradient once for each lane, if there are several.
     lanes: Buffer<T>,
 }
@@ -96,11 +93,11 @@ fn lanes(rows: usize, trained: usize) -> usize {
     rows.div_ceil(LANE_ROWS).min(MAX_LANES).min(MAX_LANE_ELEMENTS / trained.max(1)).max(1)
 }
 
-/// Launches after those of a replay, given where the sum of its first output is.
-type Then<'a> = &'a dyn Fn(Address<f64>) -> Result<(), Error>;
+/// Launches after those of a replay, given where the sum of its first output and the numbers of a step are.
+type Then<'a> = &'a dyn Fn(Address<f64>, Argument) -> Result<(), Error>;
 
-/// Number of graphs that are kept.
-const GRAPHS: usize = 16;
+/// Number of graphs that are kept. Each of the two places of the inputs has its own.
+const GRAPHS: usize = 32;
 
 /// A program on a device.
 #[derive(Debug)]
@@ -110,15 +107,11 @@ pub(super) struct OnDevice<T> {
     memory: Option<Memory<T>>,
     params: Buffer<T>,
     gradient: Buffer<T>,
-    /// What the noise of a batch is addressed by.
-    noise: Option<Buffer<u64>>,
+    staging: Staging,
     total: Buffer<f64>,
     /// `None` after a first replay: what comes once is not captured.
     graphs: HashMap<Key, Option<Graph>>,
-    staging: Vec<T>,
-    resident: Vec<descent::Resident<T>>,
-    /// For each feed of the replay, the resident table from which it is gathered.
-    gathered: Vec<Option<Address<T>>>,
+    resident: Vec<Resident<T>>,
 }
 
 impl<T: Real> OnDevice<T> {
@@ -130,12 +123,10 @@ impl<T: Real> OnDevice<T> {
             memory: None,
             params: Buffer::new(cuda, program.params)?,
             gradient: Buffer::new(cuda, program.trained.len())?,
-            noise: None,
+            staging: Staging::new(cuda),
             total: Buffer::new(cuda, 1)?,
             graphs: HashMap::new(),
-            staging: Vec::new(),
             resident: Vec::new(),
-            gathered: Vec::new(),
             cuda: cuda.clone(),
         })
     }
@@ -152,13 +143,13 @@ impl<T: Real> OnDevice<T> {
         if state.is_none() {
             self.params.write(0, &call.params[..program.params])?;
         }
-        self.load(program, call)?;
+        let inputs = self.send(program, call, &[])?;
         let work = match &call.seed {
             None => Work::Forward,
             Some(Seed::Mean) => Work::Backward(Adjoints::Mean),
             Some(Seed::Given(_)) => Work::Backward(Adjoints::Given),
         };
-        self.replay(program, call.rows, work, state.unwrap_or(self.own_state()), None)?;
+        self.replay(program, call.rows, (work, inputs), state.unwrap_or(self.own_state()), None)?;
         self.store(program, call)
     }
 
@@ -182,14 +173,12 @@ impl<T: Real> OnDevice<T> {
         // A multiple of 32 rows: every buffer of the workspace begins at a multiple of 128 bytes.
         let capacity = rows.next_multiple_of(32);
         let outputs =
-            || program.outputs.iter().map(|&place| Buffer::new(&self.cuda, capacity * program.slots[place].cols));
+            program.outputs.iter().map(|&place| Buffer::new(&self.cuda, capacity * program.slots[place].cols));
         self.memory = Some(Memory {
             capacity,
             workspace: Buffer::new(&self.cuda, capacity * program.width)?,
-            outputs: outputs().collect::<Result<_, _>>()?,
-            seeds: outputs().collect::<Result<_, _>>()?,
+            outputs: outputs.collect::<Result<_, _>>()?,
             chains: None,
-            indices: program.feeds.iter().map(|_| Buffer::new(&self.cuda, capacity)).collect::<Result<_, _>>()?,
             lanes: Buffer::new(&self.cuda, lanes(capacity, program.trained.len()) * program.trained.len())?,
         });
         Ok(())
@@ -199,76 +188,46 @@ impl<T: Real> OnDevice<T> {
         self.memory.as_ref().ok_or(Error::Device { what: "replay a plan", why: "it has no memory yet".into() })
     }
 
-    /// Copies what the replay reads to the device.
-    fn load(&mut self, program: &Program<T>, call: &Call<'_, T>) -> Result<(), Error> {
-        if let Some(noise) = call.noise {
-            self.load_noise(&noise)?;
-        }
-        let mut staging = std::mem::take(&mut self.staging);
-        self.gathered = call.feeds.iter().map(|feed| self.table_of(feed)).collect();
-        let memory = self.memory()?;
-        for (i, (fed, feed)) in program.feeds.iter().zip(call.feeds).enumerate() {
-            let Some(place) = fed.buffer else { continue };
-            if let (Some(_), Feed::Gather(_, index)) = (self.gathered[i], feed) {
-                memory.indices[i].write(0, index)?;
-                continue;
-            }
-            staging.resize(call.rows * fed.cols, T::ZERO);
-            feed.copy_rows(0..call.rows, fed.cols, &mut staging);
-            memory.workspace.write(memory.capacity * program.slots[place].offset, &staging)?;
-        }
-        if let Some(Seed::Given(seeds)) = call.seed {
-            memory.seeds.iter().zip(seeds).try_for_each(|(buffer, seed)| buffer.write(0, seed))?;
-        }
-        self.staging = staging;
-        Ok(())
-    }
-
-    fn load_noise(&mut self, noise: &NoiseRows<'_>) -> Result<(), Error> {
-        let head = [noise.group as u64, noise.first as u64, u64::from(noise.step)];
-        let control: Vec<u64> = head.iter().chain(noise.seeds).copied().collect();
-        if self.noise.as_ref().is_none_or(|buffer| buffer.len() < control.len()) {
-            self.graphs.clear();
-            self.noise = Some(Buffer::new(&self.cuda, control.len().next_power_of_two())?);
-        }
-        self.noise.as_ref().map_or(Ok(()), |buffer| buffer.write(0, &control))
-    }
-
     /// Launches a replay, and what comes after it.
     fn replay(
         &mut self,
         program: &Program<T>,
         rows: usize,
-        work: Work,
+        (work, inputs): (Work, Inputs),
         state: State<T>,
         then: Option<Then<'_>>,
     ) -> Result<(), Error> {
-        let tables = self.gathered.iter().map(|table| table.map(|table| table.raw())).collect();
-        let key = Key { rows, work, addresses: [state.params.raw(), state.gradient.raw()], tables };
         let give = |on: &Self| {
-            on.give(program, rows, work, state)?;
-            then.map_or(Ok(()), |then| then(on.total.address()))
+            on.give(program, rows, (work, &inputs), state)?;
+            then.map_or(Ok(()), |then| then(on.total.address(), inputs.numbers))
         };
+        let key = Key { rows, work, addresses: [state.params.raw(), state.gradient.raw()], inputs: inputs.clone() };
         match self.graphs.get(&key) {
-            Some(Some(graph)) => graph.launch(),
+            Some(Some(graph)) => graph.launch()?,
             Some(None) => {
                 let graph = Graph::capture(&self.cuda, || give(self))?;
                 graph.launch()?;
                 self.graphs.insert(key, Some(graph));
-                Ok(())
             }
             None => {
                 if self.graphs.len() >= GRAPHS {
                     self.graphs.clear();
                 }
                 self.graphs.insert(key, None);
-                give(self)
+                give(self)?;
             }
         }
+        self.staging.used()
     }
 
     /// Gives the device all launches of a replay.
-    fn give(&self, program: &Program<T>, rows: usize, work: Work, state: State<T>) -> Result<(), Error> {
+    fn give(
+        &self,
+        program: &Program<T>,
+        rows: usize,
+        (work, inputs): (Work, &Inputs),
+        state: State<T>,
+    ) -> Result<(), Error> {
         let memory = self.memory()?;
         let lanes = lanes(rows, program.trained.len());
         let in_lanes = if lanes == 1 { state } else { State { gradient: memory.lanes.address(), lanes, ..state } };
@@ -281,12 +240,12 @@ impl<T: Real> OnDevice<T> {
             rows,
             state: in_lanes,
         };
-        self.draw(&pass)?;
+        draw(&pass, inputs.noise)?;
+        inputs.feed(&pass)?;
+        pass.forward(!matches!(work, Work::Forward | Work::Step))?;
         if work == Work::Step {
-            return chains::step(&pass, memory);
+            return chains::advance(&pass, memory);
         }
-        self.gather(&pass, memory)?;
-        pass.forward(work != Work::Forward)?;
         self.add_up(&pass)?;
         if !matches!(work, Work::Descent(_)) {
             keep_outputs(&pass, memory)?;
@@ -296,26 +255,9 @@ impl<T: Real> OnDevice<T> {
             Work::Descent(_) => Adjoints::Mean,
             Work::Backward(adjoints) => adjoints,
         };
-        self.seed(&pass, memory, adjoints)?;
+        seed(&pass, (adjoints, &inputs.seeds))?;
         pass.backward()?;
         add_lanes(&pass, state.gradient)
-    }
-
-    fn draw(&self, pass: &Pass<'_, T>) -> Result<(), Error> {
-        for drawn in &pass.program.noise {
-            let (Some(place), Some(control)) = (drawn.buffer, &self.noise) else { continue };
-            let uniform = usize::from(drawn.distribution == Distribution::Uniform);
-            let arguments = [
-                pass.at(place).into(),
-                control.address().into(),
-                Argument::int(drawn.id.0 as usize),
-                Argument::int(uniform),
-                Argument::int(drawn.cols),
-                Argument::size(pass.rows),
-            ];
-            pass.launch("noise", Grid::threads(pass.rows * drawn.cols.div_ceil(4)), &arguments)?;
-        }
-        Ok(())
     }
 
     /// The sum of the first output.
@@ -323,25 +265,6 @@ impl<T: Real> OnDevice<T> {
         let (first, total) = (pass.program.outputs[0], self.total.address());
         let arguments = [pass.at(first).into(), total.into(), Argument::size(pass.elements(first))];
         pass.launch("total", Grid::blocks(1, 1024), &arguments)
-    }
-
-    /// Sets the outputs' adjoints, and the gradient of all lanes to 0.
-    fn seed(&self, pass: &Pass<'_, T>, memory: &Memory<T>, seed: Adjoints) -> Result<(), Error> {
-        let program = pass.program;
-        if !program.trained.is_empty() {
-            let n = pass.state.lanes * program.trained.len();
-            pass.fill(Adjoint::Set(pass.state.gradient), T::ZERO, n)?;
-        }
-        let outputs = program.outputs.iter().zip(&memory.seeds);
-        for (&target, (&place, given)) in program.seeds.iter().zip(outputs) {
-            let (to, n) = (pass.adjoint(target), pass.elements(place));
-            match seed {
-                _ if to.is_skipped() => {}
-                Adjoints::Mean => pass.fill(to, T::from_f64(1.0 / pass.rows as f64), n)?,
-                Adjoints::Given => pass.copy(given.address(), to, n)?,
-            }
-        }
-        Ok(())
     }
 
     /// Copies the results back and waits for them.
@@ -363,6 +286,42 @@ impl<T: Real> OnDevice<T> {
         self.total.read(0, &mut total)?;
         Ok(total[0])
     }
+}
+
+/// Draws the noise.
+fn draw<T: Real>(pass: &Pass<'_, T>, address: Argument) -> Result<(), Error> {
+    for drawn in &pass.program.noise {
+        let Some(place) = drawn.buffer else { continue };
+        let uniform = usize::from(drawn.distribution == Distribution::Uniform);
+        let arguments = [
+            pass.at(place).into(),
+            address,
+            Argument::int(drawn.id.0 as usize),
+            Argument::int(uniform),
+            Argument::int(drawn.cols),
+            Argument::size(pass.rows),
+        ];
+        pass.launch("noise", Grid::threads(pass.rows * drawn.cols.div_ceil(4)), &arguments)?;
+    }
+    Ok(())
+}
+
+/// Sets the outputs' adjoints, and the gradient of all lanes to 0.
+fn seed<T: Real>(pass: &Pass<'_, T>, (adjoints, given): (Adjoints, &[Argument])) -> Result<(), Error> {
+    let program = pass.program;
+    if !program.trained.is_empty() {
+        let n = pass.state.lanes * program.trained.len();
+        pass.fill(Adjoint::Set(pass.state.gradient), T::ZERO, n)?;
+    }
+    for (i, (&target, &place)) in program.seeds.iter().zip(&program.outputs).enumerate() {
+        let (to, n) = (pass.adjoint(target), pass.elements(place));
+        match (adjoints, given.get(i)) {
+            _ if to.is_skipped() => {}
+            (Adjoints::Given, Some(&from)) => pass.copy(from, to, n)?,
+            _ => pass.fill(to, T::from_f64(1.0 / pass.rows as f64), n)?,
+        }
+    }
+    Ok(())
 }
 
 /// Copies all outputs, before the backward pass reuses their memory.

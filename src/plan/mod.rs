@@ -137,6 +137,17 @@ enum Seed<'a, T> {
     Given(&'a [&'a [T]]),
 }
 
+#[cfg(feature = "cuda")]
+impl<'a, T> Seed<'a, T> {
+    /// The tables, if they are given.
+    fn given(self) -> &'a [&'a [T]] {
+        match self {
+            Self::Mean => &[],
+            Self::Given(tables) => tables,
+        }
+    }
+}
+
 /// One replay over a batch, as the tiles see it.
 struct Call<'a, T> {
     params: &'a [T],

@@ -180,12 +180,13 @@ impl<T: Real> Minimiser<'_, '_, T> {
         self.device.as_cuda().filter(|cuda| self.plan.is_on(cuda)).cloned()
     }
 
-    /// Copies the tables to it.
-    fn keep_tables(&mut self) {
-        if self.cuda().is_some() {
-            self.look = LOOK;
-            self.plan.keep_tables(self.set.inputs.iter().filter_map(Source::table));
-        }
+    /// Copies the tables to it, those that fit beside the weights and the memory of a step.
+    fn keep_tables(&mut self, store: &mut Store<T>) -> Result<(), Error> {
+        let Some(cuda) = self.cuda() else { return Ok(()) };
+        self.look = LOOK;
+        self.optimiser.prepare(&cuda, store)?;
+        let rows = self.settings.batch.min(self.set.training.len()).max(self.set.validation.len());
+        self.plan.keep_tables(rows, self.set.inputs.iter().filter_map(Source::table))
     }
 }
 
@@ -216,11 +217,11 @@ impl<'a, 'd, T: Real> Minimiser<'a, 'd, T> {
         let Training { max_epochs, patience, .. } = *self.settings;
         let rules = Rules { range: self.range.clone(), max_epochs, patience, last: false };
         #[cfg(feature = "cuda")]
-        self.keep_tables();
+        self.keep_tables(store)?;
         let history = run(self, store, &rules, checkpoints, on_epoch);
         // The tables are only borrowed.
         #[cfg(feature = "cuda")]
-        self.plan.keep_tables(std::iter::empty());
+        self.plan.keep_tables(0, std::iter::empty())?;
         history
     }
 
@@ -235,10 +236,11 @@ impl<'a, 'd, T: Real> Minimiser<'a, 'd, T> {
         let rows = Batch::with_noise(batch.len(), NoiseRows::new(&seed).at(step as u32));
         #[cfg(feature = "cuda")]
         if let Some(cuda) = self.cuda() {
-            let launches = self.optimiser.prepare(&cuda, store, factor)?;
+            let launches = self.optimiser.prepare(&cuda, store)?;
             let course = self.course.0.on_device_mut(&cuda)?.address();
-            let then = |loss| launches.launch(&cuda, Some((loss, course)));
-            self.plan.descend_on_device(store, rows, feeds, launches.key(course), &then)?;
+            let numbers = self.optimiser.numbers_of_next(factor);
+            let then = |loss, numbers| launches.launch(&cuda, numbers, Some((loss, course)));
+            self.plan.descend_on_device(store, rows, feeds, (launches.key(course), &numbers), &then)?;
             *self.optimiser.steps_mut() += 1;
             return Ok(());
         }

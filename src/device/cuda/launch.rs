@@ -55,7 +55,7 @@ impl Grid {
 }
 
 /// An argument of a kernel, by its bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Argument([u64; Argument::WORDS]);
 
 impl Argument {

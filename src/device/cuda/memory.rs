@@ -34,6 +34,11 @@ impl<T> Address<T> {
         Self(self.0.wrapping_sub((elements * size_of::<T>()) as u64), PhantomData)
     }
 
+    /// The same address, for elements of another type.
+    pub(crate) fn cast<U>(self) -> Address<U> {
+        Address(self.0, PhantomData)
+    }
+
     pub(crate) fn raw(self) -> u64 {
         self.0
     }
@@ -103,7 +108,7 @@ impl<T: Copy> Buffer<T> {
 impl<T> Drop for Buffer<T> {
     fn drop(&mut self) {
         // Work that uses the memory may still be under way. An error would leave nothing to do.
-        if self.cuda.synchronize().is_ok() {
+        if self.cuda.synchronize_all().is_ok() {
             // SAFETY: nothing uses the memory any more.
             let _ = unsafe { result::free_sync(self.address.0) };
         }

@@ -1,4 +1,4 @@
-//! A CUDA device: its kernels, its memory, and one stream of work.
+//! A CUDA device: its kernels, its memory, one stream of work, and one of copies to it.
 //!
 //! The driver is looked for when a device is asked for; nothing is linked. Kernels are PTX that stands beside its source
 //! in `kernels/`, once for each precision, and that the driver compiles for the card when one of them is first used.
@@ -7,12 +7,14 @@ mod graph;
 mod kernels;
 mod launch;
 mod memory;
+mod staging;
 
 pub use launch::{Argument, Grid};
 pub use memory::Address;
 
 pub(crate) use graph::Graph;
 pub(crate) use memory::Buffer;
+pub(crate) use staging::{Packet, Staging, words};
 
 use std::collections::HashMap;
 use std::fmt;
@@ -22,10 +24,12 @@ use cudarc::driver::{CudaContext, CudaStream, DriverError, result, sys};
 
 use crate::error::Error;
 
-/// A device with its stream, in which all its work runs in the order in which it is given.
+/// A device with its stream, in which all its work runs in the order in which it is given, and the stream of the copies
+/// that bring what the work reads.
 pub(crate) struct Cuda {
     context: Arc<CudaContext>,
     stream: Arc<CudaStream>,
+    copies: Arc<CudaStream>,
     functions: Mutex<HashMap<(&'static str, u32), Functions>>,
     /// Held while a plan or an optimiser gives work, so that nothing slips into a graph that another captures.
     turn: Mutex<()>,
@@ -68,10 +72,11 @@ impl Cuda {
         }
         let start = |e: DriverError| no_device(format!("CUDA device {ordinal} does not start: {e:?}"));
         let context = CudaContext::new(ordinal).map_err(start)?;
-        // SAFETY: all work runs in one stream, so nothing has to be ordered by events.
+        // SAFETY: what runs in two streams is ordered by events of ours, in `staging`.
         unsafe { context.disable_event_tracking() };
-        let stream = context.new_stream().map_err(start)?;
-        Ok(Self { context, stream, functions: Mutex::default(), turn: Mutex::default() })
+        let [stream, copies] = [context.new_stream(), context.new_stream()];
+        let (stream, copies) = (stream.map_err(start)?, copies.map_err(start)?);
+        Ok(Self { context, stream, copies, functions: Mutex::default(), turn: Mutex::default() })
     }
 
     /// The right to give work to the device, until it is dropped.
@@ -82,6 +87,19 @@ impl Cuda {
     /// Waits until all work is done.
     pub fn synchronize(&self) -> Result<(), Error> {
         self.stream.synchronize().map_err(failed("wait for the device"))
+    }
+
+    /// Waits until all work and all copies are done.
+    fn synchronize_all(&self) -> Result<(), Error> {
+        self.copies.synchronize().map_err(failed("wait for the device"))?;
+        self.synchronize()
+    }
+
+    /// Whether tables of so many bytes fit beside what is on the device. A sixteenth of its memory stays free, for
+    /// kernels, graphs, and results.
+    pub fn fits(&self, bytes: usize) -> Result<bool, Error> {
+        let (free, total) = self.context.mem_get_info().map_err(failed("ask for free memory"))?;
+        Ok(bytes + total / 16 <= free)
     }
 
     fn stream(&self) -> Result<sys::CUstream, Error> {

@@ -1,13 +1,13 @@
 //! Chains that stay on the device from step to step.
 //!
-//! A step copies the numbers of that step and the noise's address to the device, and launches a graph.
+//! A step sends its numbers and the noise's address to the device, and launches a graph.
 
 use super::{Memory, OnDevice, Work};
-use crate::device::cuda::{Address, Argument, Buffer, Grid};
+use crate::device::cuda::{Address, Argument, Buffer, Grid, words};
 use crate::error::Error;
-use crate::op::cuda::Adjoint;
 use crate::plan::Feed;
 use crate::plan::compile::Program;
+use crate::plan::cuda::inputs::{Fed, Inputs, noise_address};
 use crate::plan::cuda::pass::Pass;
 use crate::real::Real;
 use crate::rng::NoiseRows;
@@ -16,8 +16,6 @@ use crate::rng::NoiseRows;
 #[derive(Debug)]
 pub(super) struct Resident<T> {
     x: Buffer<T>,
-    /// One row for all chains.
-    numbers: Buffer<T>,
     context: Option<Buffer<T>>,
     /// Of each chain: steps since it left the finite numbers.
     since: Buffer<u32>,
@@ -42,7 +40,6 @@ impl<T: Real> OnDevice<T> {
         if memory.chains.is_none() {
             memory.chains = Some(Resident {
                 x: table(widths[0])?,
-                numbers: Buffer::new(&cuda, widths[1])?,
                 context: widths.get(2).map(|&cols| table(cols)).transpose()?,
                 since: Buffer::new(&cuda, memory.capacity)?,
             });
@@ -50,9 +47,9 @@ impl<T: Real> OnDevice<T> {
         let Some(chains) = &memory.chains else { return Ok(()) };
         let tables = [(0, Some(&chains.x)), (2, chains.context.as_ref())];
         for (i, buffer) in tables.into_iter().filter_map(|(i, buffer)| Some((i, buffer?))) {
-            self.staging.resize(rows * widths[i], T::ZERO);
-            feeds[i].copy_rows(0..rows, widths[i], &mut self.staging);
-            buffer.write(0, &self.staging)?;
+            let mut values = vec![T::ZERO; rows * widths[i]];
+            feeds[i].copy_rows(0..rows, widths[i], &mut values);
+            buffer.write(0, &values)?;
         }
         chains.since.write(0, &vec![0; rows])
     }
@@ -67,12 +64,21 @@ impl<T: Real> OnDevice<T> {
     ) -> Result<(), Error> {
         let cuda = self.cuda.clone();
         let _turn = cuda.turn();
-        self.load_noise(&noise)?;
-        if let Some(chains) = &self.memory()?.chains {
-            chains.numbers.write(0, numbers)?;
-        }
-        self.gathered.clear();
-        self.replay(program, rows, Work::Step, self.own_state(), None)
+        let noise = noise_address(Some(noise));
+        let Some(Memory { chains: Some(chains), .. }) = &self.memory else { return Ok(()) };
+        let size = words::<u64>(noise.len()) + words::<T>(numbers.len());
+        let inputs = self.staging.send(size, |packet| {
+            let context = chains.context.as_ref().map(|context| Some(Fed::Rows(context.address().into())));
+            let own = [Fed::Rows(chains.x.address().into()), Fed::Repeat(packet.put(numbers).into())].map(Some);
+            let feeds = own.into_iter().chain(context).collect();
+            Ok(Inputs {
+                feeds,
+                noise: packet.put(&noise).into(),
+                seeds: Vec::new(),
+                numbers: Address::<f64>::NONE.into(),
+            })
+        })?;
+        self.replay(program, rows, (Work::Step, inputs), self.own_state(), None)
     }
 
     /// Waits, and returns the chain that has been without a finite number for the most steps, and for how many.
@@ -90,22 +96,9 @@ impl<T: Real> OnDevice<T> {
     }
 }
 
-/// The launches of a step.
-pub(super) fn step<T: Real>(pass: &Pass<'_, T>, memory: &Memory<T>) -> Result<(), Error> {
+/// The output becomes the next step's input.
+pub(super) fn advance<T: Real>(pass: &Pass<'_, T>, memory: &Memory<T>) -> Result<(), Error> {
     let Some(chains) = &memory.chains else { return Ok(()) };
-    let place = |i: usize| pass.program.feeds.get(i).and_then(|fed| fed.buffer);
-    let load = |i: usize, from: Address<T>| {
-        place(i).map_or(Ok(()), |place| pass.copy(from, Adjoint::Set(pass.at(place)), pass.elements(place)))
-    };
-    load(0, chains.x.address())?;
-    chains.context.as_ref().map_or(Ok(()), |context| load(2, context.address()))?;
-    if let Some(place) = place(1) {
-        let (cols, n) = (pass.program.feeds[1].cols, pass.elements(place));
-        let arguments =
-            [chains.numbers.address().into(), pass.at(place).into(), Argument::int(cols), Argument::size(n)];
-        pass.cuda.launch::<T>(("chains", "repeat"), Grid::threads(n), &arguments)?;
-    }
-    pass.forward(false)?;
     let (next, cols) = (pass.program.outputs[0], pass.program.feeds[0].cols);
     let [next, x] = [pass.at(next), chains.x.address()].map(Argument::from);
     let arguments = [next, x, chains.since.address().into(), Argument::int(cols), Argument::size(pass.rows)];

@@ -81,7 +81,7 @@ impl<T: Real> Pass<'_, T> {
         self.cuda.launch::<T>(("plan", kernel), grid, arguments)
     }
 
-    pub fn copy(&self, from: Address<T>, to: Adjoint<T>, n: usize) -> Result<(), Error> {
+    pub fn copy(&self, from: impl Into<Argument>, to: Adjoint<T>, n: usize) -> Result<(), Error> {
         self.launch("copy", Grid::threads(n), &[from.into(), to.into(), Argument::size(n)])
     }
 
