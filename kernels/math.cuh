@@ -77,8 +77,8 @@ __device__ inline real exp_parts(real x, real& p) {
                         2.51086936258217e-8,
                         2.0924164494781167e-9};
 #else
-    const double c[] = {0.5000000042270372,   0.1666666681173115,   0.04166636604067287,
-                        0.008333274108081272, 0.001394032582729484, 0.0001991366290630224};
+    const double c[] = {0.4999999345166795, 0.1666652068935921, 0.04166838736832908, 0.00836870988046077,
+                        0.001381461307289337};
 #endif
     p = fused(polynomial(r, c), r * r, r);
     return rounded;
@@ -142,10 +142,14 @@ __device__ inline real hyperbolic_tangent(real x) {
     return with_sign(-m / (real(2) + m), x);
 }
 
-// sigmoid(x), and t = e^-|x|.
+// Where sigmoid(-x) is still a normal number, but hardly any further.
+#define SIGMOID_REACH real(PICK(87.33, 708.39))
+
+// sigmoid(x), and t = e^-x, which stays at its value at the end of the reach.
 __device__ inline real sigmoid_parts(real x, real& t) {
-    t = exponential(-magnitude(x));
-    return (x < real(0) ? t : real(1)) / (real(1) + t);
+    real p, n = exp_parts(-at_most(at_least(x, -SIGMOID_REACH), SIGMOID_REACH), p), power = exp2_of_rounded(n);
+    t = fused(power, p, power);
+    return x <= -SIGMOID_REACH ? real(0) : real(1) / (real(1) + t);
 }
 
 __device__ inline real sigmoid(real x) {
@@ -154,9 +158,9 @@ __device__ inline real sigmoid(real x) {
 }
 
 __device__ inline real silu_with_derivative(real x, real& slope) {
-    x = at_least(x, real(-1e4));
-    real t, s = sigmoid_parts(x, t), rest = x < real(0) ? real(1) - s : t * s;
-    slope = s * fused(at_most(x, real(1e4)), rest, real(1));
+    x = at_least(x, -SIGMOID_REACH);
+    real t, s = sigmoid_parts(x, t);
+    slope = s * fused(at_most(x, SIGMOID_REACH), t * s, real(1));
     return x * s;
 }
 
