@@ -158,9 +158,9 @@ impl<T: Real> OnDevice<T> {
         State { params: self.params.address(), gradient: self.gradient.address(), lanes: 1 }
     }
 
-    /// The gradient of the last backward pass.
+    /// The gradient of the last backward pass, if one is wanted.
     pub fn read_gradient(&self, gradient: &mut [T]) -> Result<(), Error> {
-        self.gradient.read(0, gradient)
+        if gradient.is_empty() { Ok(()) } else { self.gradient.read(0, gradient) }
     }
 
     /// Memory for so many rows. Captured graphs know the old one.

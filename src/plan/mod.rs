@@ -27,7 +27,7 @@ use crate::math::wide;
 use crate::op::MAX_ARITY;
 use crate::real::Real;
 use crate::rng::NoiseRows;
-use crate::store::{Store, Weights};
+use crate::store::Store;
 pub(crate) use chains::{Chains, Given};
 use compile::{Program, compile};
 pub use profile::{Profile, Share};
@@ -160,6 +160,19 @@ struct Call<'a, T> {
     input_gradients: &'a [Disjoint<'a, T>],
 }
 
+/// Where the results of a replay go; empty where they are not wanted.
+struct Results<'a, 'b, T> {
+    outputs: &'a mut [&'b mut [T]],
+    input_gradients: &'a mut [&'b mut [T]],
+    gradient: &'a mut [T],
+}
+
+impl<T> Default for Results<'_, '_, T> {
+    fn default() -> Self {
+        Self { outputs: &mut [], input_gradients: &mut [], gradient: &mut [] }
+    }
+}
+
 /// A vector-Jacobian product, v -> v dy/dx: what [`Plan::vjp`] is given and where its results go.
 #[derive(Debug)]
 pub struct Vjp<'a, T> {
@@ -180,6 +193,8 @@ pub struct Plan<T> {
     /// What ops make of the parameters before the first tile.
     packed: Aligned<T>,
     lanes: Vec<Lane<T>>,
+    /// The gradients of all lanes but the first.
+    gradients: Vec<Aligned<T>>,
     tile_sums: Vec<f64>,
     pool: Arc<Pool>,
     #[cfg(feature = "cuda")]
@@ -218,11 +233,11 @@ impl<T: Real> Graph<T> {
         let on_device = device.as_cuda().map(|cuda| cuda::OnDevice::new(cuda, &program)).transpose()?;
         // Lanes that sum a gradient are part of the result; others only share the work.
         let lanes = if program.trained.is_empty() { device.pool().threads() } else { GRADIENT_LANES };
-        let lanes = (0..lanes).map(|_| Lane::new(&program)).collect();
         Ok(Plan {
             packed: Aligned::zeros(program.packed),
+            gradients: (1..lanes).map(|_| Aligned::zeros(program.trained.len())).collect(),
             program,
-            lanes,
+            lanes: (0..lanes).map(|_| Lane::new()).collect(),
             tile_sums: Vec::new(),
             pool: device.pool().clone(),
             #[cfg(feature = "cuda")]
@@ -245,7 +260,7 @@ impl<T: Real> Plan<T> {
     ) -> Result<(), Error> {
         let batch = batch.into();
         self.check_outputs(batch.rows, outputs)?;
-        self.run(params, batch, feeds, None, outputs, &mut [])
+        self.run(params, batch, feeds, None, Results { outputs, ..Results::default() })
     }
 
     /// Mean over rows and columns of the first output.
@@ -255,7 +270,7 @@ impl<T: Real> Plan<T> {
     pub fn mean<'a>(&mut self, params: &[T], batch: impl Into<Batch<'a>>, feeds: &[Feed<'_, T>]) -> Result<f64, Error> {
         let batch = batch.into();
         check_some_rows(batch.rows)?;
-        self.run(params, batch, feeds, None, &mut [], &mut [])?;
+        self.run(params, batch, feeds, None, Results::default())?;
         Ok(self.mean_of_first(batch.rows))
     }
 
@@ -278,8 +293,8 @@ impl<T: Real> Plan<T> {
         if self.on_device.is_some() {
             return self.mean_and_gradient_on_device(store, batch, feeds);
         }
-        self.run(store.weights(Weights::Raw), batch, feeds, Some(Seed::Mean), &mut [], &mut [])?;
-        self.add_lanes(batch.rows, &mut store.grads[self.program.trained.clone()])?;
+        let gradient = &mut store.grads[self.program.trained.clone()];
+        self.run(&store.params, batch, feeds, Some(Seed::Mean), Results { gradient, ..Results::default() })?;
         Ok(self.mean_of_first(batch.rows))
     }
 
@@ -318,8 +333,8 @@ impl<T: Real> Plan<T> {
             check_length("input gradient elements (rows x columns)", rows * cols, gradient.len())?;
         }
         check_length("parameter gradient elements", self.program.trained.len(), vjp.parameter_gradient.len())?;
-        self.run(params, batch, feeds, Some(Seed::Given(vjp.seeds)), vjp.outputs, vjp.input_gradients)?;
-        self.add_lanes(rows, vjp.parameter_gradient)
+        let Vjp { seeds, outputs, input_gradients, parameter_gradient: gradient } = vjp;
+        self.run(params, batch, feeds, Some(Seed::Given(seeds)), Results { outputs, input_gradients, gradient })
     }
 
     fn check_outputs(&self, rows: usize, outputs: &[&mut [T]]) -> Result<(), Error> {
@@ -363,36 +378,45 @@ impl<T: Real> Plan<T> {
         Batch { rows, noise }: Batch<'_>,
         feeds: &[Feed<'_, T>],
         seed: Option<Seed<'_, T>>,
-        outputs: &mut [&mut [T]],
-        input_gradients: &mut [&mut [T]],
+        Results { outputs, input_gradients, gradient }: Results<'_, '_, T>,
     ) -> Result<(), Error> {
         self.check(params.len(), rows, noise, feeds)?;
         let program = &self.program;
         let (output_count, gradient_count) = (outputs.len(), input_gradients.len());
         let (outputs, input_gradients) = (shared(outputs), shared(input_gradients));
         let (outputs, input_gradients) = (&outputs[..output_count], &input_gradients[..gradient_count]);
-        let mut call = Call { params, packed: &[], rows, feeds, noise, seed, outputs, input_gradients };
+        let call = Call { params, packed: &[], rows, feeds, noise, seed, outputs, input_gradients };
 
         #[cfg(feature = "cuda")]
         if let Some(on_device) = &mut self.on_device {
             self.tile_sums = vec![on_device.run(program, &call, None)?];
-            return Ok(());
+            return on_device.read_gradient(gradient);
         }
-        pack(program, params, &mut self.packed, &self.pool);
-        call.packed = &self.packed;
-        let (tile, tiles, lanes) = (tile_rows(program, rows), self.tiles(rows), self.lanes.len());
+        self.run_tiles(call, gradient);
+        self.add_lanes(rows, gradient);
+        Ok(())
+    }
+
+    /// Packs, and replays all tiles. The first lane's gradient is where the sum over the lanes will be.
+    fn run_tiles(&mut self, call: Call<'_, T>, gradient: &mut [T]) {
+        pack(&self.program, call.params, &mut self.packed, &self.pool);
+        let call = Call { packed: &self.packed, ..call };
+        let (tile, tiles) = (tile_rows(&self.program, call.rows), self.tiles(call.rows));
         self.tile_sums.resize(tiles, 0.0);
-        let sums = Disjoint::new(&mut self.tile_sums);
+        let (program, lanes, len) = (&self.program, self.lanes.len(), gradient.len());
+        let (sums, first) = (Disjoint::new(&mut self.tile_sums), Disjoint::new(gradient));
+        let others = Disjoint::new(&mut self.gradients);
         self.pool.run_over(&mut self.lanes[..lanes.min(tiles)], |l, lane| {
-            lane.begin(program, tile);
+            // SAFETY: each lane is run once.
+            let gradient = unsafe { if l == 0 { first.range(0..len) } else { &mut others.range(l - 1..l)[0] } };
+            lane.begin(program, tile, gradient);
             for t in (l..tiles).step_by(lanes) {
-                let rows = t * tile..rows.min((t + 1) * tile);
+                let rows = t * tile..call.rows.min((t + 1) * tile);
                 // SAFETY: each tile is run once.
                 let sum = unsafe { sums.range(t..t + 1) };
-                sum[0] = Tile::new(program, lane, tile, rows).first(t == l).run(&call);
+                sum[0] = Tile::new(program, lane, gradient, tile, rows).first(t == l).run(&call);
             }
         });
-        Ok(())
     }
 
     fn tiles(&self, rows: usize) -> usize {
@@ -404,28 +428,21 @@ impl<T: Real> Plan<T> {
         self.tile_sums.iter().sum::<f64>() / (rows * cols) as f64
     }
 
-    /// Adds up the lanes' gradients, in the order of the lanes.
-    fn add_lanes(&self, rows: usize, gradient: &mut [T]) -> Result<(), Error> {
-        #[cfg(feature = "cuda")]
-        if let Some(on_device) = &self.on_device {
-            return on_device.read_gradient(gradient);
-        }
-        let used = &self.lanes[..self.lanes.len().min(self.tiles(rows))];
+    /// Adds the gradients of all lanes but the first, in the order of the lanes.
+    fn add_lanes(&self, rows: usize, gradient: &mut [T]) {
+        let Some(others) = self.lanes.len().min(self.tiles(rows)).checked_sub(1) else { return gradient.fill(T::ZERO) };
         let len = gradient.len();
         let gradient = Disjoint::new(gradient);
         self.pool.run_pieces(len, |range| {
             // SAFETY: pieces are disjoint.
             let sum = unsafe { gradient.range(range.clone()) };
-            let Some((first, others)) = used.split_first() else { return sum.fill(T::ZERO) };
-            sum.copy_from_slice(&first.gradient[range.clone()]);
-            for lane in others {
+            for other in &self.gradients[..others] {
                 wide(
                     #[inline(always)]
-                    || sum.iter_mut().zip(&lane.gradient[range.clone()]).for_each(|(sum, &g)| *sum += g),
+                    || sum.iter_mut().zip(&other[range.clone()]).for_each(|(sum, &g)| *sum += g),
                 );
             }
         });
-        Ok(())
     }
 }
 

@@ -12,34 +12,30 @@ use crate::plan::profile::Laps;
 use crate::plan::{Call, Seed};
 use crate::real::Real;
 
-/// What one lane owns: a workspace for one tile, its share of the gradient, and scratch memory.
+/// What one lane works with: memory for one tile, and scratch memory.
 #[derive(Debug)]
 pub(super) struct Lane<T> {
     workspace: Aligned<T>,
-    pub gradient: Aligned<T>,
     scratch: Box<Scratch<T>>,
     /// Of each instruction, if they are measured.
     pub seconds: Vec<f64>,
 }
 
 impl<T: Real> Lane<T> {
-    /// Makes room for tiles of this many rows, and zeroes those parts of the gradient that no tile will set.
-    pub fn begin(&mut self, program: &Program<T>, tile: usize) {
+    pub fn new() -> Self {
+        Self { workspace: Aligned::zeros(0), scratch: Scratch::boxed(), seconds: Vec::new() }
+    }
+
+    /// Makes room for tiles of this many rows, and zeroes those parts of its gradient, if one is wanted, that no tile
+    /// will set.
+    pub fn begin(&mut self, program: &Program<T>, tile: usize, gradient: &mut [T]) {
         let elements = tile * program.width;
         if self.workspace.len() < elements {
             self.workspace = Aligned::zeros(elements);
         }
         let start = program.trained.start;
-        program.untouched.iter().for_each(|gap| self.gradient[gap.start - start..gap.end - start].fill(T::ZERO));
-    }
-
-    pub fn new(program: &Program<T>) -> Self {
-        Self {
-            workspace: Aligned::zeros(0),
-            gradient: Aligned::zeros(program.trained.len()),
-            scratch: Scratch::boxed(),
-            seconds: Vec::new(),
-        }
+        let gaps = if gradient.is_empty() { &[][..] } else { &program.untouched };
+        gaps.iter().for_each(|gap| gradient[gap.start - start..gap.end - start].fill(T::ZERO));
     }
 }
 
@@ -98,8 +94,14 @@ pub(super) struct Tile<'a, T> {
 }
 
 impl<'a, T: Real> Tile<'a, T> {
-    pub fn new(program: &'a Program<T>, lane: &'a mut Lane<T>, capacity: usize, rows: Range<usize>) -> Self {
-        let Lane { workspace, gradient, scratch, seconds } = lane;
+    pub fn new(
+        program: &'a Program<T>,
+        lane: &'a mut Lane<T>,
+        gradient: &'a mut [T],
+        capacity: usize,
+        rows: Range<usize>,
+    ) -> Self {
+        let Lane { workspace, scratch, seconds } = lane;
         Self { seconds, ..Self::on(program, workspace, gradient, scratch, capacity, rows) }
     }
 
