@@ -1,6 +1,6 @@
 //! Same seed, same answer, whatever the number of threads, the batch-mates and the tile.
 
-use ndarray::{Array2, s};
+use ndarray::{Array2, ArrayView2, s};
 use rand_distr::{Distribution, StandardNormal};
 use retrodict::models::RealNvp;
 use retrodict::rng::Philox;
@@ -58,6 +58,15 @@ fn draws_do_not_depend_on_batch_mates_or_on_how_many_there_are() {
     }
     assert_ne!(together.slice(s![0, .., ..]), together.slice(s![1, .., ..]));
     assert_ne!(together, posterior.sample_many(x.view(), 700, 10).unwrap());
+
+    // More than are made at once come in pieces.
+    let (many, mut pieces) = (posterior.sample_many(x.slice(s![..2, ..]), 40_000, 9).unwrap(), [0; 2]);
+    let each = |i: usize, piece: ArrayView2<'_, f64>| {
+        assert_eq!(many.slice(s![i, pieces[i]..pieces[i] + piece.nrows(), ..]), piece);
+        pieces[i] += piece.nrows();
+    };
+    posterior.sample_each(x.slice(s![..2, ..]), 40_000, 9, each).unwrap();
+    assert_eq!(pieces, [40_000; 2]);
 
     let mut visited = Vec::new();
     posterior.sample_each(x.view(), 700, 9, |i, draws| visited.push((i, draws.to_owned()))).unwrap();

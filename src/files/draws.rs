@@ -25,6 +25,8 @@ pub struct DrawsWriter {
     draws: usize,
     parameters: usize,
     observations: usize,
+    /// Draws of the next observation that are there already.
+    pending: usize,
 }
 
 enum Sink {
@@ -52,7 +54,7 @@ impl DrawsWriter {
             Format::Npz => Sink::Npz(Box::new(Columns::create(path, names)?)),
             Format::Csv => Sink::Csv(CsvWriter::create(path, &with_indices(names))?),
         };
-        Ok(Self { sink, draws, parameters: names.len(), observations: 0 })
+        Ok(Self { sink, draws, parameters: names.len(), observations: 0, pending: 0 })
     }
 
     /// The `.csv` layout to anything that takes bytes, for example standard output.
@@ -62,34 +64,34 @@ impl DrawsWriter {
     pub fn text(name: &str, sink: impl Write + 'static, names: &[String], draws: usize) -> Result<Self, Error> {
         let sink: Box<dyn Write> = Box::new(sink);
         let sink = Sink::Text(CsvWriter::new(name, sink, &with_indices(names))?);
-        Ok(Self { sink, draws, parameters: names.len(), observations: 0 })
+        Ok(Self { sink, draws, parameters: names.len(), observations: 0, pending: 0 })
     }
 
-    /// Adds the draws for the next observation, `[draws x parameters]`.
+    /// Adds the draws for the next observation, `[draws x parameters]`, or the next of them: they may come in pieces.
     ///
     /// # Errors
-    /// [`Error::Length`] if the table has another shape, [`Error::File`] if it cannot be written.
+    /// [`Error::Length`] if the table has another width or too many rows, [`Error::File`] if it cannot be written.
     pub fn push(&mut self, draws: ArrayView2<'_, f64>) -> Result<(), Error> {
-        check_length("draws for an observation", self.draws, draws.nrows())?;
+        let (first, end) = (self.pending, self.pending + draws.nrows());
+        check_length("draws for an observation", self.draws, end.max(self.draws))?;
         check_length("columns of the draws", self.parameters, draws.ncols())?;
-        let observation = self.observations;
-        self.observations += 1;
+        let (observation, whole) = (self.observations, usize::from(end == self.draws));
+        (self.observations, self.pending) = (observation + whole, end * (1 - whole));
         match &mut self.sink {
-            Sink::Npy(npy) => {
-                let row = draws.to_shape((1, draws.len())).map_err(|why| Error::shape("draws", why.to_string()))?;
-                npy.push(row.view())
-            }
+            Sink::Npy(npy) => npy.push_part(draws, whole),
             Sink::Npz(columns) => columns.push(draws),
-            Sink::Csv(csv) => push_rows(csv, observation, draws),
-            Sink::Text(csv) => push_rows(csv, observation, draws),
+            Sink::Csv(csv) => push_rows(csv, [observation, first], draws),
+            Sink::Text(csv) => push_rows(csv, [observation, first], draws),
         }
     }
 
     /// Puts the file in its place.
     ///
     /// # Errors
-    /// [`Error::File`] if that fails.
+    /// [`Error::Length`] if draws for the last observation are missing, [`Error::File`] if the file cannot be written.
     pub fn finish(self) -> Result<(), Error> {
+        let found = if self.pending == 0 { self.draws } else { self.pending };
+        check_length("draws for the last observation", self.draws, found)?;
         match self.sink {
             Sink::Npy(npy) => npy.finish(),
             Sink::Npz(columns) => columns.finish(self.draws, self.observations),
@@ -103,8 +105,12 @@ fn with_indices(names: &[String]) -> Vec<&str> {
     ["observation", "draw"].into_iter().chain(names.iter().map(String::as_str)).collect()
 }
 
-fn push_rows<W: Write>(csv: &mut CsvWriter<W>, observation: usize, draws: ArrayView2<'_, f64>) -> Result<(), Error> {
-    draws.rows().into_iter().enumerate().try_for_each(|(draw, row)| csv.push(&[observation, draw], row))
+fn push_rows<W: Write>(
+    csv: &mut CsvWriter<W>,
+    [observation, first]: [usize; 2],
+    draws: ArrayView2<'_, f64>,
+) -> Result<(), Error> {
+    draws.rows().into_iter().zip(first..).try_for_each(|(row, draw)| csv.push(&[observation, draw], row))
 }
 
 /// One nameless scratch file for each parameter, joined to an archive at the end.
@@ -161,8 +167,11 @@ mod tests {
             let draws = draws.slice(s![..observations, .., ..]);
             for file in ["d.npy", "d.npz", "d.csv"] {
                 let mut writer = DrawsWriter::create(folder.join(file), &names, 4).unwrap();
-                draws.outer_iter().for_each(|one| writer.push(one).unwrap());
-                assert!(writer.push(draws.slice(s![0, ..3, ..])).is_err());
+                for (i, one) in draws.outer_iter().enumerate() {
+                    // Whole, or in pieces.
+                    let (head, tail) = one.split_at(Axis(0), i);
+                    [head, tail].iter().for_each(|piece| writer.push(*piece).unwrap());
+                }
                 writer.finish().unwrap();
             }
             let npy: Array3<f64> = ndarray_npy::read_npy(folder.join("d.npy")).unwrap();
@@ -181,6 +190,10 @@ mod tests {
             }
         }
         assert!(DrawsWriter::create(folder.join("d.txt"), &names, 4).is_err());
+        let mut short = DrawsWriter::create(folder.join("short.npy"), &names, 4).unwrap();
+        short.push(draws.slice(s![0, ..3, ..])).unwrap();
+        assert!(short.push(draws.slice(s![0, ..2, ..])).is_err(), "more draws than there should be");
+        assert!(short.finish().is_err() && !folder.join("short.npy").exists());
         std::fs::remove_dir_all(folder).unwrap();
     }
 }

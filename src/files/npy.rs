@@ -297,8 +297,13 @@ impl NpyWriter {
     /// [`Error::Length`] if a row has not the right number of numbers, [`Error::File`] if it cannot be written.
     pub fn push(&mut self, rows: ArrayView2<'_, f64>) -> Result<(), Error> {
         check_length("numbers in a row of the file", self.shape[1..].iter().product(), rows.ncols())?;
-        write_numbers(&mut self.file, rows.into_dyn()).map_err(|why| self.file.error(why))?;
-        self.shape[0] += rows.nrows();
+        self.push_part(rows, rows.nrows())
+    }
+
+    /// Adds numbers with which so many rows end.
+    pub(super) fn push_part(&mut self, numbers: ArrayView2<'_, f64>, rows: usize) -> Result<(), Error> {
+        write_numbers(&mut self.file, numbers.into_dyn()).map_err(|why| self.file.error(why))?;
+        self.shape[0] += rows;
         Ok(())
     }
 

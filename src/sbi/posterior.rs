@@ -129,8 +129,8 @@ impl<T: Real, M: Generative<T> + ?Sized> Posterior<T, M> {
         Array3::from_shape_vec(shape, theta).map_err(|e| Error::shape("sample_many", e.to_string()))
     }
 
-    /// The same for any number of observations in bounded memory: `each` is given the row and its draws,
-    /// `[draws x parameters]`, one observation after the other.
+    /// The same for any number of observations and of draws in bounded memory: `each` is given the row and its draws,
+    /// `[draws x parameters]`, one observation after the other; of more than 16 384 draws so many at a time.
     ///
     /// # Errors
     /// As [`Posterior::sample_many`].
@@ -141,10 +141,21 @@ impl<T: Real, M: Generative<T> + ?Sized> Posterior<T, M> {
         seed: u64,
         mut each: impl FnMut(usize, ArrayView2<'_, f64>),
     ) -> Result<(), Error> {
-        self.sample_blocks(x, draws, seed, |first, block| {
-            block.outer_iter().enumerate().for_each(|(i, draws)| each(first + i, draws));
-            Ok(())
-        })
+        if draws <= CHUNK {
+            return self.sample_blocks(x, draws, seed, |first, block| {
+                block.outer_iter().enumerate().for_each(|(i, draws)| each(first + i, draws));
+                Ok(())
+            });
+        }
+        let (mut sampler, dim) = (Chunks::new(self, x, draws, seed)?, self.scales.support.dim());
+        let mut theta = vec![0.0; CHUNK * dim];
+        for (i, start) in (0..x.nrows()).flat_map(|i| (0..draws).step_by(CHUNK).map(move |start| (i, start))) {
+            let (first, count) = (i * draws + start, CHUNK.min(draws - start));
+            let theta = &mut theta[..count * dim];
+            sampler.draw(first..first + count, theta)?;
+            each(i, ArrayView2::from_shape((count, dim), theta).expect("as many numbers as that"));
+        }
+        Ok(())
     }
 
     /// The same, several observations at a time: `each` is given the first row and `[observations x draws x parameters]`.
@@ -171,10 +182,14 @@ impl<T: Real, M: Generative<T> + ?Sized> Posterior<T, M> {
         Ok(())
     }
 
+    fn check_observations(&self, x: ArrayView2<'_, f64>) -> Result<(), Error> {
+        check_length("observation features", self.features(), x.ncols())?;
+        check_finite("observation", x)
+    }
+
     /// Observations as the network sees them.
     fn standardised(&self, x: ArrayView2<'_, f64>) -> Result<Vec<T>, Error> {
-        check_length("observation features", self.features(), x.ncols())?;
-        check_finite("observation", x)?;
+        self.check_observations(x)?;
         Ok(x.indexed_iter().map(|((_, j), &v)| T::from_f64(self.scales.x.forward(j, v))).collect())
     }
 }
@@ -282,34 +297,36 @@ impl<T: Real> Posterior<T, VaeModel> {
 struct Chunks<'a, T: Real, M: ?Sized> {
     posterior: &'a Posterior<T, M>,
     sampler: Box<dyn Sampler<T> + 'a>,
-    x: Vec<T>,
-    /// One key of the noise for each observation, from its own numbers.
-    keys: Vec<u64>,
+    x: ArrayView2<'a, f64>,
     draws: usize,
+    seed: u64,
     z: Vec<T>,
     watch: Watch,
 }
 
 impl<'a, T: Real, M: Generative<T> + ?Sized> Chunks<'a, T, M> {
-    fn new(posterior: &'a Posterior<T, M>, x: ArrayView2<'_, f64>, draws: usize, seed: u64) -> Result<Self, Error> {
-        let keys = x.rows().into_iter().map(|row| mix(seed, row.iter().map(|v| v.to_bits()))).collect();
-        let x = posterior.standardised(x)?;
+    fn new(posterior: &'a Posterior<T, M>, x: ArrayView2<'a, f64>, draws: usize, seed: u64) -> Result<Self, Error> {
+        posterior.check_observations(x)?;
         let sampler = posterior.model.sampler(&posterior.device)?;
-        let mut chunks = Self { posterior, sampler, x, keys, draws, z: Vec::new(), watch: Watch::default() };
-        chunks.watch = Watch::new("sample", chunks.keys.len() * draws, &posterior.cancel);
-        Ok(chunks)
+        let watch = Watch::new("sample", x.nrows() * draws, &posterior.cancel);
+        Ok(Self { posterior, sampler, x, draws, seed, z: Vec::new(), watch })
     }
 
     fn draw(&mut self, rows: Range<usize>, theta: &mut [f64]) -> Result<(), Error> {
         let dim = self.posterior.scales.support.dim();
         self.z.resize(rows.len() * dim, T::ZERO);
-        let index: Vec<u32> = rows.clone().map(|row| (row / self.draws) as u32).collect();
-        let context = [Feed::Gather(&self.x, &index)];
+        // The chunk's own observations, and a key of the noise for each, from its numbers.
+        let first = rows.start / self.draws;
+        let block = self.x.slice(ndarray::s![first..rows.end.div_ceil(self.draws), ..]);
+        let keys: Vec<u64> = block.rows().into_iter().map(|x| mix(self.seed, x.iter().map(|v| v.to_bits()))).collect();
+        let x = self.posterior.standardised(block)?;
+        let index: Vec<u32> = rows.clone().map(|row| (row / self.draws - first) as u32).collect();
+        let context = [Feed::Gather(&x, &index)];
         let draws = Draws {
             weights: self.posterior.weights(),
             rows: rows.len(),
             context: &context[..usize::from(self.posterior.features() > 0)],
-            noise: NoiseRows { seeds: &self.keys, group: self.draws, first: rows.start, step: 0 },
+            noise: NoiseRows { seeds: &keys, group: self.draws, first: rows.start - first * self.draws, step: 0 },
             watch: &self.watch,
         };
         self.sampler.sample(&draws, &mut self.z)?;
