@@ -11,7 +11,7 @@ use ndarray::ArrayView2;
 use crate::error::{Error, check_length};
 use crate::real::Real;
 use crate::rng::{Noise, NoiseId};
-use crate::vector::Vector;
+pub use crate::vector::{Parameters, Vector};
 
 /// A matrix of parameters: a `Copy` id that says where in the flat vector it lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -240,7 +240,7 @@ impl<T: Real> Store<T> {
     }
 
     /// The flat vector that `weights` names.
-    pub fn weights(&self, weights: Weights) -> &[T] {
+    pub fn weights(&self, weights: Weights) -> &Vector<T> {
         match weights {
             Weights::Raw => &self.params,
             Weights::Ema => &self.ema,

@@ -165,7 +165,7 @@ const ROWS: usize = 300;
 /// A long run allocates no more often than a short one: what it allocates, it allocates before its first step.
 fn steps_are_free<S: Transition<f32>>(name: &str, weights: &[f32], [short, long]: [S; 2]) {
     let watch = Watch::default();
-    let draws = Draws { weights, ..Draws::new(ROWS, &1, &watch) };
+    let draws = Draws { weights: weights.into(), ..Draws::new(ROWS, &1, &watch) };
     let mut x = vec![0.0; 3 * ROWS];
     let [short, long] = [short, long].map(|mut sampler| {
         allocations(|| {
@@ -202,7 +202,7 @@ fn every_sampler_steps() {
     steps_are_free("adaptive flow", &flow_weights, [1e-1, 1e-3].map(|a| ode(a).compile(&device, &flow).unwrap()));
     for trace in [Trace::Exact, Trace::Hutchinson] {
         let watch = Watch::default();
-        let draws = Draws { weights: &flow_weights, ..Draws::new(ROWS, &1, &watch) };
+        let draws = Draws { weights: (&flow_weights).into(), ..Draws::new(ROWS, &1, &watch) };
         let [short, long] = [1e-1, 1e-3].map(|absolute| {
             let mut flow = ode(absolute).compile_log_likelihood(&device, &flow, trace).unwrap();
             let (mut x, mut ln_det) = (vec![0.0; 3 * ROWS], vec![0.0; ROWS]);

@@ -68,8 +68,11 @@ fn a_step_copies_its_numbers_and_the_address_of_its_noise() {
     let run = |device: &Device, steps: usize| {
         let settings = Langevin { step: LangevinStep::Eta(0.05), steps, level: 0.0 };
         let mut chains = settings.compile(device, &score).unwrap();
-        let draws =
-            Draws { weights: store.weights(Weights::Raw), context: &feeds, ..Draws::new(rows as usize, &3, &watch) };
+        let draws = Draws {
+            weights: store.weights(Weights::Raw).into(),
+            context: &feeds,
+            ..Draws::new(rows as usize, &3, &watch)
+        };
         let mut x = vec![0.5; 3 * rows as usize];
         // The second time on the memory, and with the graph, of the first.
         chains.advance(&draws, &mut x).unwrap();
@@ -93,6 +96,8 @@ fn a_step_copies_its_numbers_and_the_address_of_its_noise() {
     assert_eq!(twenty.copies_to_device - ten.copies_to_device, 10);
     assert_eq!(twenty.bytes_to_device - ten.bytes_to_device, 10 * (4 + 4) * 8);
     assert_eq!(twenty.bytes_to_host, ten.bytes_to_host);
+    let start = u64::from(rows) * ((3 + 1) * 8 + 4);
+    assert_eq!(ten.bytes_to_device, start + 10 * (4 + 4) * 8, "chains and context, but no weights");
     assert_eq!(twenty.bytes_to_host, u64::from(rows) * (3 * 8 + 4), "the chains, and whether they are finite");
     assert_eq!(launches % 20, 0);
 }

@@ -10,7 +10,7 @@ use retrodict::nn::Mlp;
 use retrodict::ops::elementwise::Activation;
 use retrodict::optim::{Adam, Optimiser, Schedule};
 use retrodict::plan::Plan;
-use retrodict::store::Weights;
+use retrodict::store::{Parameters, Weights};
 use retrodict::train::{Epoch, History, Source, Training, TrainingSet, fit};
 use retrodict::{Device, Error, Feed, Graph, Layout, Request, Store, Var};
 
@@ -116,19 +116,52 @@ impl Problem {
 fn a_training_copies_a_few_numbers_for_each_step() {
     let Some(_turn) = simulated() else { return };
     let mut problem = Problem::new(&RealNvp { layers: 1, hidden: vec![4], ..RealNvp::default() }, 100);
-    let (rows, weights): (Vec<u32>, u64) = ((0..96).collect(), 4 * problem.store.layout().len() as u64);
+    let rows: Vec<u32> = (0..96).collect();
     let settings = Training { batch: 32, max_epochs: 3, ..Training::default() };
     let mut after = Vec::new();
     problem.fit(&rows, &settings, |_| after.push(cusim::copies()));
     let (a, b) = (after[1], after[2]);
-    // The rows of theta and x, the optimiser's numbers, the noise's address: of three steps and a validation, which also
-    // takes the averaged weights over; and an empty course.
+    // The rows of theta and x, the optimiser's numbers, the noise's address: of three steps and a validation, whose averaged
+    // weights are there; and an empty course.
     let step = 2 * 4 * 32 + sectors(9 * 8) + 4 * 8;
-    let validation = 2 * sectors(4 * 2) + 4 * 8 + weights;
+    let validation = 2 * sectors(4 * 2) + 4 * 8;
     assert_eq!(b.bytes_to_device - a.bytes_to_device, 3 * step + validation + 3 * 8);
-    assert_eq!(b.copies_to_device - a.copies_to_device, 3 + 2 + 1, "one for each step");
-    // The course, the averaged weights, the sum of the validation's losses.
-    assert_eq!(b.bytes_to_host - a.bytes_to_host, 3 * 8 + weights + 8);
+    assert_eq!(b.copies_to_device - a.copies_to_device, 3 + 1 + 1, "one for each step");
+    // The course, the sum of the validation's losses.
+    assert_eq!(b.bytes_to_host - a.bytes_to_host, 3 * 8 + 8);
+}
+
+#[test]
+fn weights_of_a_store_go_to_the_device_when_they_have_changed() {
+    let Some(_turn) = simulated() else { return };
+    let device = Device::cuda(0).unwrap();
+    let mut layout = Layout::new();
+    let net = Mlp::new(&mut layout.scope("net"), 3, &[16], 1, Activation::Silu).unwrap();
+    let mut store = Store::<f32>::new(layout, 0);
+    let mut graph = Graph::new();
+    let x = graph.input("x", 3).unwrap();
+    let y = net.forward(&mut graph, &[x]).unwrap();
+    let mut plans = [(); 2].map(|()| graph.compile(&device, &Request::outputs(&[y])).unwrap());
+    let (batch, mut out) = ([0.5; 3], [0.0]);
+    let (all, sent) = (4 * store.layout().len() as u64, sectors(4 * 3));
+    let mut copied = |params: Parameters<'_, f32>, which: usize| {
+        let before = cusim::copies().bytes_to_device;
+        plans[which].forward(params, 1, &[Feed::Rows(&batch)], &mut [&mut out]).unwrap();
+        (cusim::copies().bytes_to_device - before, out[0])
+    };
+    let values = store.weights(Weights::Raw).to_vec();
+    // The first replays also copy the plans' tables.
+    let (_, y) = [0, 1].map(|which| copied((&values).into(), which))[0];
+    assert_eq!([copied((&values).into(), 1), copied((&values).into(), 1)], [(all + sent, y); 2], "a slice, each time");
+    assert_eq!(copied(store.weights(Weights::Raw).into(), 0), (all + sent, y), "a vector, once");
+    for which in [0, 1, 0] {
+        assert_eq!(copied(store.weights(Weights::Raw).into(), which), (sent, y), "for every plan");
+    }
+    assert_eq!(copied(store.weights(Weights::Ema).into(), 0), (all + sent, y), "another vector");
+    let (_, weight) = store.layout().iter().next().unwrap();
+    store.set(weight, &vec![0.25; weight.range().len()]).unwrap();
+    let (again, changed) = copied(store.weights(Weights::Raw).into(), 0);
+    assert!(again == all + sent && changed != y);
 }
 
 /// The bits of an epoch's losses and norm.
@@ -152,7 +185,7 @@ fn tables_that_do_not_fit_come_batch_by_batch() {
         let history = problem.fit(&rows, &training, |_| after.push(cusim::copies()));
         cusim::set_memory(None);
         let copied = after[2].bytes_to_device - after[1].bytes_to_device;
-        assert_eq!(after[2].copies_to_device - after[1].copies_to_device, 7 + 2 + 1, "one for each step");
+        assert_eq!(after[2].copies_to_device - after[1].copies_to_device, 7 + 1 + 1, "one for each step");
         (history, problem.store.weights(Weights::Ema).to_vec(), copied)
     };
     let (history, weights, all_resident) = train(None);

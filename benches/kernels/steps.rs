@@ -117,7 +117,7 @@ fn chains(device: &Device, size: &Size) -> Result<(f64, f64), Box<dyn Error>> {
     let settings = Langevin { step: LangevinStep::Eta(1e-3), steps: size.steps, level: 0.0 };
     let mut chains = settings.compile(device, &Network(net))?;
     let (watch, mut x) = (Watch::default(), vec![0.0; 16 * size.rows]);
-    let draws = Draws { weights: store.weights(Weights::Raw), ..Draws::new(size.rows, &1, &watch) };
+    let draws = Draws { weights: store.weights(Weights::Raw).into(), ..Draws::new(size.rows, &1, &watch) };
     let seconds = timed(1, || chains.advance(&draws, &mut x))? / size.steps as f64;
     Ok((seconds, 2.0 * (store.layout().len() * size.rows) as f64))
 }

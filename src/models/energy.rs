@@ -205,7 +205,7 @@ impl<T: Real> Contrast<'_, T> {
         }
         let noise = NoiseRows::new(&seed).at(step.wrapping_mul(self.moves.noise_steps()));
         let watch = Watch::default();
-        let weights = store.weights(Weights::Raw);
+        let weights = store.weights(Weights::Raw).into();
         self.hmc.set_step(self.step_size);
         self.hmc.advance(&Draws { weights, rows: batch.len(), context: given, noise, watch: &watch }, &mut chains)?;
         for (i, chain) in chains.chunks_exact(dim).enumerate() {

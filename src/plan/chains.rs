@@ -7,6 +7,7 @@ use crate::error::{Error, check_length};
 use crate::plan::{Batch, Feed, Plan};
 use crate::real::Real;
 use crate::rng::NoiseRows;
+use crate::store::Parameters;
 
 /// Chains, and the plan that moves them. Its inputs are the chains, one row of numbers for all of them, and the context,
 /// if there is one.
@@ -23,7 +24,7 @@ pub(crate) struct Chains<T> {
 /// What all steps read.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Given<'a, T> {
-    pub params: &'a [T],
+    pub params: Parameters<'a, T>,
     pub context: &'a [Feed<'a, T>],
 }
 
@@ -45,7 +46,7 @@ impl<T: Real> Chains<T> {
         let numbers = vec![T::ZERO; self.plan.program.feeds[1].cols];
         let feeds = feeds(x, &numbers, given.context)?;
         let feeds = &feeds[..2 + given.context.len()];
-        self.plan.check(given.params.len(), batch.rows, batch.noise, feeds)?;
+        self.plan.check(given.params.count(), batch.rows, batch.noise, feeds)?;
         #[cfg(feature = "cuda")]
         if let (Some(on_device), 1..) = (&mut self.plan.on_device, self.rows) {
             return on_device.begin(&self.plan.program, given.params, batch.rows, feeds);

@@ -20,7 +20,7 @@ use crate::plan::cuda::pass::{Pass, State, Tables};
 use crate::plan::{Batch, Call, Feed, Plan, Seed};
 use crate::real::Real;
 use crate::rng::Distribution;
-use crate::store::Store;
+use crate::store::{Parameters, Store};
 
 /// Which launches a replay is: graphs are kept for each.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -42,11 +42,10 @@ impl<T: Real> Plan<T> {
     ) -> Result<f64, Error> {
         self.check(store.layout().len(), rows, noise, feeds)?;
         let Some(on_device) = &mut self.on_device else { return Ok(f64::NAN) };
-        let params = store.params.on_device(&on_device.cuda)?.address();
         let gradient = store.grads.on_device_mut(&on_device.cuda)?.address().at(self.program.trained.start);
         let seed = Some(Seed::Mean);
         let call = Call { params: &[], packed: &[], rows, feeds, noise, seed, outputs: &[], input_gradients: &[] };
-        let sum = on_device.run(&self.program, &call, Some(State { params, gradient, lanes: 1 }))?;
+        let sum = on_device.run_into(&self.program, (&store.params).into(), &call, gradient)?;
         Ok(sum / rows as f64)
     }
 }
@@ -105,7 +104,10 @@ pub(super) struct OnDevice<T> {
     cuda: Arc<Cuda>,
     tables: Buffer<u32>,
     memory: Option<Memory<T>>,
-    params: Buffer<T>,
+    /// Of the replay.
+    params: Arc<Buffer<T>>,
+    /// Where those that come as a slice are copied.
+    slice: Option<Arc<Buffer<T>>>,
     gradient: Buffer<T>,
     staging: Staging,
     total: Buffer<f64>,
@@ -121,7 +123,8 @@ impl<T: Real> OnDevice<T> {
         Ok(Self {
             tables: Buffer::of(cuda, &Tables::of(program).words)?,
             memory: None,
-            params: Buffer::new(cuda, program.params)?,
+            params: Arc::new(Buffer::new(cuda, 0)?),
+            slice: None,
             gradient: Buffer::new(cuda, program.trained.len())?,
             staging: Staging::new(cuda),
             total: Buffer::new(cuda, 1)?,
@@ -131,35 +134,53 @@ impl<T: Real> OnDevice<T> {
         })
     }
 
-    /// Runs forward and, if seeds are given, backward, on the parameters of the call or on those of a state that is on
-    /// the device already. Returns the sum of the first output.
-    pub fn run(&mut self, program: &Program<T>, call: &Call<'_, T>, state: Option<State<T>>) -> Result<f64, Error> {
+    /// Runs forward and, if seeds are given, backward; keeps the gradient. Returns the sum of the first output.
+    pub fn run(&mut self, program: &Program<T>, params: Parameters<'_, T>, call: &Call<'_, T>) -> Result<f64, Error> {
+        self.run_into(program, params, call, self.gradient.address())
+    }
+
+    /// The same with the gradient at this address.
+    fn run_into(
+        &mut self,
+        program: &Program<T>,
+        params: Parameters<'_, T>,
+        call: &Call<'_, T>,
+        gradient: Address<T>,
+    ) -> Result<f64, Error> {
         if call.rows == 0 {
             return Ok(0.0);
         }
         let cuda = self.cuda.clone();
         let _turn = cuda.turn();
         self.reserve(program, call.rows)?;
-        if state.is_none() {
-            self.params.write(0, &call.params[..program.params])?;
-        }
+        self.take(program, params)?;
         let inputs = self.send(program, call, &[])?;
         let work = match &call.seed {
             None => Work::Forward,
             Some(Seed::Mean) => Work::Backward(Adjoints::Mean),
             Some(Seed::Given(_)) => Work::Backward(Adjoints::Given),
         };
-        self.replay(program, call.rows, (work, inputs), state.unwrap_or(self.own_state()), None)?;
+        self.replay(program, call.rows, (work, inputs), gradient, None)?;
         self.store(program, call)
     }
 
-    /// Parameters of a call, and the gradient that it reads back.
-    fn own_state(&self) -> State<T> {
-        State { params: self.params.address(), gradient: self.gradient.address(), lanes: 1 }
+    /// Finds the parameters of the next replay on the device, or copies them there.
+    fn take(&mut self, program: &Program<T>, params: Parameters<'_, T>) -> Result<(), Error> {
+        self.params = match params {
+            Parameters::Stored(vector) => vector.on_device(&self.cuda)?,
+            Parameters::Slice(values) => {
+                let new = || Buffer::new(&self.cuda, program.params).map(Arc::new);
+                let buffer = self.slice.take().map_or_else(new, Ok)?;
+                buffer.write(0, &values[..program.params])?;
+                self.slice.insert(buffer).clone()
+            }
+        };
+        Ok(())
     }
 
     /// The gradient of the last backward pass, if one is wanted.
     pub fn read_gradient(&self, gradient: &mut [T]) -> Result<(), Error> {
+        let _turn = self.cuda.turn();
         if gradient.is_empty() { Ok(()) } else { self.gradient.read(0, gradient) }
     }
 
@@ -194,9 +215,10 @@ impl<T: Real> OnDevice<T> {
         program: &Program<T>,
         rows: usize,
         (work, inputs): (Work, Inputs),
-        state: State<T>,
+        gradient: Address<T>,
         then: Option<Then<'_>>,
     ) -> Result<(), Error> {
+        let state = State { params: self.params.address(), gradient, lanes: 1 };
         let give = |on: &Self| {
             on.give(program, rows, (work, &inputs), state)?;
             then.map_or(Ok(()), |then| then(on.total.address(), inputs.numbers))

@@ -27,7 +27,7 @@ use crate::math::wide;
 use crate::op::MAX_ARITY;
 use crate::real::Real;
 use crate::rng::NoiseRows;
-use crate::store::Store;
+use crate::store::{Parameters, Store};
 pub(crate) use chains::{Chains, Given};
 use compile::{Program, compile};
 pub use profile::{Profile, Share};
@@ -253,24 +253,32 @@ impl<T: Real> Plan<T> {
     /// [`Error::Length`] or [`Error::Shape`] if parameters, feeds or outputs do not fit.
     pub fn forward<'a>(
         &mut self,
-        params: &[T],
+        params: impl Into<Parameters<'a, T>>,
         batch: impl Into<Batch<'a>>,
         feeds: &[Feed<'_, T>],
         outputs: &mut [&mut [T]],
     ) -> Result<(), Error> {
         let batch = batch.into();
         self.check_outputs(batch.rows, outputs)?;
-        self.run(params, batch, feeds, None, Results { outputs, ..Results::default() })
+        self.run(params.into(), batch, feeds, None, Results { outputs, ..Results::default() })
     }
 
     /// Mean over rows and columns of the first output.
     ///
     /// # Errors
     /// As [`Plan::forward`], and [`Error::Length`] if there is no row.
-    pub fn mean<'a>(&mut self, params: &[T], batch: impl Into<Batch<'a>>, feeds: &[Feed<'_, T>]) -> Result<f64, Error> {
+    pub fn mean<'a>(
+        &mut self,
+        params: impl Into<Parameters<'a, T>>,
+        batch: impl Into<Batch<'a>>,
+        feeds: &[Feed<'_, T>],
+    ) -> Result<f64, Error>
+    where
+        T: 'a,
+    {
         let batch = batch.into();
         check_some_rows(batch.rows)?;
-        self.run(params, batch, feeds, None, Results::default())?;
+        self.run(params.into(), batch, feeds, None, Results::default())?;
         Ok(self.mean_of_first(batch.rows))
     }
 
@@ -294,7 +302,7 @@ impl<T: Real> Plan<T> {
             return self.mean_and_gradient_on_device(store, batch, feeds);
         }
         let gradient = &mut store.grads[self.program.trained.clone()];
-        self.run(&store.params, batch, feeds, Some(Seed::Mean), Results { gradient, ..Results::default() })?;
+        self.run((&store.params).into(), batch, feeds, Some(Seed::Mean), Results { gradient, ..Results::default() })?;
         Ok(self.mean_of_first(batch.rows))
     }
 
@@ -314,7 +322,7 @@ impl<T: Real> Plan<T> {
     /// As [`Plan::forward`].
     pub fn vjp<'a>(
         &mut self,
-        params: &[T],
+        params: impl Into<Parameters<'a, T>>,
         batch: impl Into<Batch<'a>>,
         feeds: &[Feed<'_, T>],
         vjp: &mut Vjp<'_, T>,
@@ -334,7 +342,7 @@ impl<T: Real> Plan<T> {
         }
         check_length("parameter gradient elements", self.program.trained.len(), vjp.parameter_gradient.len())?;
         let Vjp { seeds, outputs, input_gradients, parameter_gradient: gradient } = vjp;
-        self.run(params, batch, feeds, Some(Seed::Given(seeds)), Results { outputs, input_gradients, gradient })
+        self.run(params.into(), batch, feeds, Some(Seed::Given(seeds)), Results { outputs, input_gradients, gradient })
     }
 
     fn check_outputs(&self, rows: usize, outputs: &[&mut [T]]) -> Result<(), Error> {
@@ -374,25 +382,25 @@ impl<T: Real> Plan<T> {
     /// Checks the feeds and replays all tiles.
     fn run(
         &mut self,
-        params: &[T],
+        params: Parameters<'_, T>,
         Batch { rows, noise }: Batch<'_>,
         feeds: &[Feed<'_, T>],
         seed: Option<Seed<'_, T>>,
         Results { outputs, input_gradients, gradient }: Results<'_, '_, T>,
     ) -> Result<(), Error> {
-        self.check(params.len(), rows, noise, feeds)?;
+        self.check(params.count(), rows, noise, feeds)?;
         let program = &self.program;
         let (output_count, gradient_count) = (outputs.len(), input_gradients.len());
         let (outputs, input_gradients) = (shared(outputs), shared(input_gradients));
         let (outputs, input_gradients) = (&outputs[..output_count], &input_gradients[..gradient_count]);
-        let call = Call { params, packed: &[], rows, feeds, noise, seed, outputs, input_gradients };
+        let call = Call { params: &[], packed: &[], rows, feeds, noise, seed, outputs, input_gradients };
 
         #[cfg(feature = "cuda")]
         if let Some(on_device) = &mut self.on_device {
-            self.tile_sums = vec![on_device.run(program, &call, None)?];
+            self.tile_sums = vec![on_device.run(program, params, &call)?];
             return on_device.read_gradient(gradient);
         }
-        self.run_tiles(call, gradient);
+        self.run_tiles(Call { params: params.values(), ..call }, gradient);
         self.add_lanes(rows, gradient);
         Ok(())
     }

@@ -30,12 +30,13 @@ use crate::plan::{Batch, Chains, Feed, Given, Plan, Request};
 use crate::progress::Watch;
 use crate::real::Real;
 use crate::rng::{Distribution, NoiseId, NoiseRows};
+use crate::store::Parameters;
 
 /// What a sampler is asked for: how many rows, given what, by which noise.
 #[derive(Clone, Copy, Debug)]
 pub struct Draws<'a, T> {
     /// The parameters of the model behind it; empty if it has none.
-    pub weights: &'a [T],
+    pub weights: Parameters<'a, T>,
     /// How many draws, or chains.
     pub rows: usize,
     /// A feed of the context, `[rows x context]`, or none.
@@ -49,7 +50,7 @@ pub struct Draws<'a, T> {
 impl<'a, T: Real> Draws<'a, T> {
     /// `rows` chains of a model without weights and context.
     pub fn new(rows: usize, seed: &'a u64, watch: &'a Watch) -> Self {
-        Self { weights: &[], rows, context: &[], noise: NoiseRows::new(seed), watch }
+        Self { weights: Parameters::Slice(&[]), rows, context: &[], noise: NoiseRows::new(seed), watch }
     }
 
     /// Fills `x`, `[rows x dim]`, with N(0, sd²), from the noise of the first step.

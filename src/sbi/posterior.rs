@@ -237,7 +237,7 @@ impl<T: Real, M: Generative<T> + ?Sized> Posterior<T, M> {
             let ln_dets = self.to_learned(theta.slice(ndarray::s![rows.clone(), ..]), &mut z);
             let context = [Feed::Gather(&x, &index)];
             let request = Draws {
-                weights: self.weights(),
+                weights: self.weights().into(),
                 rows: rows.len(),
                 context: &context[..usize::from(self.features() > 0)],
                 noise: NoiseRows { first: start, ..NoiseRows::new(&0) },
@@ -323,7 +323,7 @@ impl<'a, T: Real, M: Generative<T> + ?Sized> Chunks<'a, T, M> {
         let index: Vec<u32> = rows.clone().map(|row| (row / self.draws - first) as u32).collect();
         let context = [Feed::Gather(&x, &index)];
         let draws = Draws {
-            weights: self.posterior.weights(),
+            weights: self.posterior.weights().into(),
             rows: rows.len(),
             context: &context[..usize::from(self.posterior.features() > 0)],
             noise: NoiseRows { seeds: &keys, group: self.draws, first: rows.start - first * self.draws, step: 0 },

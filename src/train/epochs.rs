@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::optim::Optimiser;
 use crate::real::Real;
 use crate::rng::permutation;
-use crate::store::{Store, Weights};
+use crate::store::{Store, Vector, Weights};
 
 /// What goes on from epoch to epoch.
 pub(crate) trait Learner<T: Real> {
@@ -84,7 +84,7 @@ pub(crate) fn run<T: Real>(
     checkpoints: Option<&dyn Checkpoints<T>>,
     on_epoch: OnEpoch<'_>,
 ) -> Result<History, Error> {
-    let mut course = Course { history: History::default(), kept: store.weights(Weights::Raw).to_vec() };
+    let mut course = Course { history: History::default(), kept: store.weights(Weights::Raw).clone() };
     if let Some(checkpoints) = checkpoints {
         checkpoints.restore(&mut course.snapshot(store, learner))?;
     }
@@ -103,7 +103,7 @@ struct Clock {
 /// How far a training has come.
 struct Course<T> {
     history: History,
-    kept: Vec<T>,
+    kept: Vector<T>,
 }
 
 impl<T: Real> Course<T> {
@@ -122,7 +122,7 @@ impl<T: Real> Course<T> {
                 let why = "the validation loss is no longer finite; a lower learning rate or a tighter clip may help";
                 return Err(Error::Training { epoch, why: why.into() });
             }
-            let row = self.add(losses, store, rules, clock);
+            let row = self.add(losses, store, rules, clock)?;
             let broken_off = on_epoch(&row) == ControlFlow::Break(());
             if let Some(checkpoints) = checkpoints {
                 let last = broken_off || self.is_over(rules);
@@ -141,7 +141,7 @@ impl<T: Real> Course<T> {
         epochs >= rules.max_epochs || waited >= rules.patience
     }
 
-    fn add(&mut self, losses: Losses, store: &Store<T>, rules: &Rules, clock: &Clock) -> Epoch {
+    fn add(&mut self, losses: Losses, store: &Store<T>, rules: &Rules, clock: &Clock) -> Result<Epoch, Error> {
         let lowest = self.history.best().map_or(f64::INFINITY, |best| best.validation_loss);
         let row = Epoch {
             epoch: self.history.epochs.len() + 1,
@@ -152,10 +152,10 @@ impl<T: Real> Course<T> {
             seconds: clock.before + clock.start.elapsed().as_secs_f64(),
         };
         if row.best {
-            self.kept.copy_from_slice(store.weights(Weights::Ema));
+            self.kept.take(store.weights(Weights::Ema))?;
         }
         self.history.epochs.push(row);
-        row
+        Ok(row)
     }
 
     fn snapshot<'a>(&'a mut self, store: &'a mut Store<T>, learner: &'a mut impl Learner<T>) -> Snapshot<'a, T> {

@@ -69,6 +69,10 @@ impl<T: Copy> Buffer<T> {
         Ok(buffer)
     }
 
+    pub fn cuda(&self) -> &Arc<Cuda> {
+        &self.cuda
+    }
+
     pub fn is_on(&self, cuda: &Arc<Cuda>) -> bool {
         Arc::ptr_eq(&self.cuda, cuda)
     }
@@ -98,6 +102,15 @@ impl<T: Copy> Buffer<T> {
         unsafe { result::memcpy_dtoh_async(values, self.address.at(start).0, stream) }
             .map_err(failed("copy from the device"))?;
         self.cuda.synchronize()
+    }
+
+    /// Copies from another buffer of the device, all of it.
+    pub fn copy_from(&self, other: &Self) -> Result<(), Error> {
+        self.check(0, other.len)?;
+        let (stream, bytes) = (self.cuda.stream()?, other.len * size_of::<T>());
+        // SAFETY: in bounds; both buffers live until the work that uses them is done.
+        unsafe { result::memcpy_dtod_async(self.address.0, other.address.0, bytes, stream) }
+            .map_err(failed("copy on the device"))
     }
 
     fn check(&self, start: usize, len: usize) -> Result<(), Error> {

@@ -31,7 +31,7 @@ pub(crate) struct Cuda {
     stream: Arc<CudaStream>,
     copies: Arc<CudaStream>,
     functions: Mutex<HashMap<(&'static str, u32), Functions>>,
-    /// Held while a plan or an optimiser gives work, so that nothing slips into a graph that another captures.
+    /// Held while somebody gives work or waits for it, so that nothing slips into a graph that another captures.
     turn: Mutex<()>,
 }
 

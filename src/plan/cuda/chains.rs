@@ -11,6 +11,7 @@ use crate::plan::cuda::inputs::{Fed, Inputs, noise_address};
 use crate::plan::cuda::pass::Pass;
 use crate::real::Real;
 use crate::rng::NoiseRows;
+use crate::store::Parameters;
 
 /// What a step reads: the program's inputs, whose places in the workspace later ops reuse.
 #[derive(Debug)]
@@ -26,14 +27,14 @@ impl<T: Real> OnDevice<T> {
     pub fn begin(
         &mut self,
         program: &Program<T>,
-        params: &[T],
+        params: Parameters<'_, T>,
         rows: usize,
         feeds: &[Feed<'_, T>],
     ) -> Result<(), Error> {
         let cuda = self.cuda.clone();
         let _turn = cuda.turn();
         self.reserve(program, rows)?;
-        self.params.write(0, &params[..program.params])?;
+        self.take(program, params)?;
         let Some(memory) = &mut self.memory else { return Ok(()) };
         let table = |cols: usize| Buffer::new(&cuda, memory.capacity * cols);
         let widths: Vec<usize> = program.feeds.iter().map(|fed| fed.cols).collect();
@@ -78,11 +79,12 @@ impl<T: Real> OnDevice<T> {
                 numbers: Address::<f64>::NONE.into(),
             })
         })?;
-        self.replay(program, rows, (Work::Step, inputs), self.own_state(), None)
+        self.replay(program, rows, (Work::Step, inputs), self.gradient.address(), None)
     }
 
     /// Waits, and returns the chain that has been without a finite number for the most steps, and for how many.
     pub fn lost(&self, rows: usize) -> Result<Option<(usize, usize)>, Error> {
+        let _turn = self.cuda.turn();
         let Some(chains) = &self.memory()?.chains else { return Ok(None) };
         let mut since = vec![0; rows];
         chains.since.read(0, &mut since)?;
@@ -92,6 +94,7 @@ impl<T: Real> OnDevice<T> {
 
     /// Where the chains are.
     pub fn read_chains(&self, x: &mut [T]) -> Result<(), Error> {
+        let _turn = self.cuda.turn();
         self.memory()?.chains.as_ref().map_or(Ok(()), |chains| chains.x.read(0, x))
     }
 }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use super::Work;
 use crate::device::cuda::{Address, Argument, Cuda};
 use crate::error::Error;
-use crate::plan::cuda::pass::State;
 use crate::plan::{Batch, Call, Feed, Plan, Seed};
 use crate::real::Real;
 use crate::store::Store;
@@ -31,12 +30,12 @@ impl<T: Real> Plan<T> {
         let Some(on) = &mut self.on_device else { return Ok(()) };
         let cuda = on.cuda.clone();
         let _turn = cuda.turn();
-        let params = store.params.on_device(&cuda)?.address();
         let gradient = store.grads.on_device_mut(&cuda)?.address().at(self.program.trained.start);
         let seed = Some(Seed::Mean);
         let call = Call { params: &[], packed: &[], rows, feeds, noise, seed, outputs: &[], input_gradients: &[] };
         on.reserve(&self.program, rows)?;
+        on.take(&self.program, (&store.params).into())?;
         let inputs = on.send(&self.program, &call, numbers)?;
-        on.replay(&self.program, rows, (Work::Descent(key), inputs), State { params, gradient, lanes: 1 }, Some(step))
+        on.replay(&self.program, rows, (Work::Descent(key), inputs), gradient, Some(step))
     }
 }
