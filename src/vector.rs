@@ -118,6 +118,15 @@ impl<T: Real> Deref for Vector<T> {
     }
 }
 
+impl<'a, T: Real> IntoIterator for &'a Vector<T> {
+    type Item = &'a T;
+    type IntoIter = std::slice::Iter<'a, T>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
 impl<T: Real> DerefMut for Vector<T> {
     fn deref_mut(&mut self) -> &mut [T] {
         if self.host.get().is_none() {

@@ -65,7 +65,7 @@ fn a_correlated_gaussian_by_its_moments_and_its_constant() {
     }
 
     let (posterior, watch) = (learned.as_posterior(), Watch::default());
-    let chains = Draws { weights: posterior.weights(), ..Draws::new(500, &3, &watch) };
+    let chains = Draws { weights: posterior.weights().into(), ..Draws::new(500, &3, &watch) };
     let found = Ais::default().log_z(&Device::cpu(), posterior.model(), &chains).unwrap();
     let exact = ln_z_by_quadrature(&learned);
     assert!(found.error < 0.1 && (found.value - exact).abs() < 4.0 * found.error, "{found:?}, by quadrature {exact}");

@@ -389,7 +389,6 @@ impl<T: Real> Plan<T> {
         Results { outputs, input_gradients, gradient }: Results<'_, '_, T>,
     ) -> Result<(), Error> {
         self.check(params.count(), rows, noise, feeds)?;
-        let program = &self.program;
         let (output_count, gradient_count) = (outputs.len(), input_gradients.len());
         let (outputs, input_gradients) = (shared(outputs), shared(input_gradients));
         let (outputs, input_gradients) = (&outputs[..output_count], &input_gradients[..gradient_count]);
@@ -397,7 +396,7 @@ impl<T: Real> Plan<T> {
 
         #[cfg(feature = "cuda")]
         if let Some(on_device) = &mut self.on_device {
-            self.tile_sums = vec![on_device.run(program, params, &call)?];
+            self.tile_sums = vec![on_device.run(&self.program, params, &call)?];
             return on_device.read_gradient(gradient);
         }
         self.run_tiles(Call { params: params.values(), ..call }, gradient);

@@ -13,7 +13,7 @@ use crate::real::Real;
 use crate::rng::{NoiseRows, mix};
 use crate::sample::{Draws, Sampler};
 use crate::sbi::{Origin, Prior, Scales, Support};
-use crate::store::{Store, Weights};
+use crate::store::{Store, Vector, Weights};
 
 /// Rows that are computed at once: what bounds the memory beside the result.
 const CHUNK: usize = 1 << 14;
@@ -100,7 +100,7 @@ impl<T: Real, M: Generative<T> + ?Sized> Posterior<T, M> {
     }
 
     /// The trained weights, one flat vector; their names are those of the density's modules.
-    pub fn weights(&self) -> &[T] {
+    pub fn weights(&self) -> &Vector<T> {
         self.store.weights(Weights::Ema)
     }
 
