@@ -6,15 +6,17 @@
 //! the algorithm is that of Goto and van de Geijn (*Anatomy of High-Performance Matrix
 //! Multiplication*, ACM TOMS 34, 2008), less what small matrices do not need: B is packed in
 //! panels of columns, beforehand ([`Packed`]: the weights, which all tiles share) or one panel at
-//! a time, A is read where it lies, and nothing is allocated.
+//! a time, A is read where it lies, and nothing is allocated. A product with few columns is computed as its transpose.
 //!
 //! Element (i, j) is one chain of fused multiply-adds over p = 0, 1, .., k-1, begun at its
 //! starting value. Neither m nor n nor the place in a tile changes that order, so a row's result
 //! is the same, bit for bit, in whatever tile it is computed.
 
+use std::array;
+
+use super::transpose::transpose;
 use crate::math;
 use crate::real::Real;
-use std::array;
 
 /// Most columns of C held in registers at once, in `f32`; `f64` has half as many. See [`shape`].
 const NR: usize = 32;
@@ -22,8 +24,10 @@ const NR: usize = 32;
 const MR: usize = 8;
 /// Rows of B packed at once: a full panel takes 32 KiB, the size of a small L1 cache.
 const DEPTH: usize = 256;
-/// Rows and columns that a transposition moves at once.
-const BLOCK: usize = 4;
+/// Most columns of C that are computed by vectors along the rows. See [`narrow`].
+const NARROW: usize = 8;
+/// Fewest rows of which such vectors are made.
+const LANES: usize = 16;
 
 /// A matrix seen through two strides, so that a transposition moves no data.
 #[derive(Debug, Clone, Copy)]
@@ -108,6 +112,9 @@ pub trait Right<T>: Copy {
     /// Rows p, p + 1, .. of W columns from j on, as many as there is `room` for. What lies beyond the last column is
     /// arbitrary: it only reaches columns of a tile that are not copied to C.
     fn panel<'p, const W: usize>(&'p self, p: usize, j: usize, room: &'p mut [[T; W]]) -> &'p [[T; W]];
+
+    /// The transpose of rows p, p + 1, .., as many as `depth`, if there are no more columns than [`NARROW`].
+    fn transposed(&self, p: usize, depth: usize) -> Mat<'_, T>;
 }
 
 impl<T: Real> Right<T> for Mat<'_, T> {
@@ -122,6 +129,10 @@ impl<T: Real> Right<T> for Mat<'_, T> {
             || pack(block, room),
         );
         room
+    }
+
+    fn transposed(&self, p: usize, depth: usize) -> Mat<'_, T> {
+        self.block(p, 0, depth, self.cols).t()
     }
 }
 
@@ -155,6 +166,11 @@ impl<T: Real> Right<T> for Packed<'_, T> {
     fn panel<'p, const W: usize>(&'p self, p: usize, j: usize, room: &'p mut [[T; W]]) -> &'p [[T; W]] {
         &self.data[self.rows * j + p * W..].as_chunks().0[..room.len()]
     }
+
+    fn transposed(&self, p: usize, depth: usize) -> Mat<'_, T> {
+        let width = shape::<T, Self>(self.cols).width;
+        Mat::strided(&self.data[p * width..], depth, self.cols, width).t()
+    }
 }
 
 /// C = start + A B, with A `[m x k]`, B `[k x n]` and C `[m x n]`, whose rows lie `stride` apart.
@@ -179,6 +195,10 @@ pub fn gemm<T: Real, B: Right<T>>(
     for p in (0..k.max(1)).step_by(DEPTH) {
         let a = a.block(0, p, m, DEPTH.min(k - p));
         let start = if p == 0 { start } else { Start::Add };
+        if is_narrow(a, n) {
+            narrow_shape(n)(a, b.transposed(p, a.cols), start, c, stride, scratch);
+            continue;
+        }
         let mut j = 0;
         while j < n {
             let Shape { width, columns, .. } = shape::<T, B>(n - j);
@@ -251,6 +271,71 @@ fn columns<T: Real, B: Right<T>, const R: usize, const W: usize>(
     }
 }
 
+/// Whether a product with `n` columns has too few of them for vectors, but enough rows, which lie side by side or are
+/// quickly transposed.
+fn is_narrow<T>(a: Mat<T>, n: usize) -> bool {
+    n <= NARROW && a.rows >= LANES && (a.row_stride == 1 || size_of::<T>() == 4)
+}
+
+/// A product with few columns, given B^T.
+type Narrow<T> = fn(Mat<T>, Mat<T>, Start<T>, &mut [T], usize, &mut Scratch<T>);
+
+/// The product with `n` columns, at most [`NARROW`], by vectors along the rows: two for each column, or one where 16
+/// registers have no room for more.
+fn narrow_shape<T: Real>(n: usize) -> Narrow<T> {
+    fn of<T: Real, const W: usize>(n: usize) -> Narrow<T> {
+        match n {
+            1 => narrow::<T, 1, W>,
+            2 => narrow::<T, 2, W>,
+            3 => narrow::<T, 3, W>,
+            4 => narrow::<T, 4, W>,
+            5 => narrow::<T, 5, W>,
+            6 => narrow::<T, 6, W>,
+            7 => narrow::<T, 7, W>,
+            _ => narrow::<T, 8, W>,
+        }
+    }
+    let vector = math::vector_bytes().max(32);
+    let vectors = if vector == 32 && n > 6 { 1 } else { 2 };
+    match vectors * vector / size_of::<T>() {
+        4 => of::<T, 4>(n),
+        8 => of::<T, 8>(n),
+        16 => of::<T, 16>(n),
+        _ => of::<T, 32>(n),
+    }
+}
+
+/// C^T = start + B^T A^T, N x W elements at a time: along its few columns C would leave most of a vector empty.
+fn narrow<T: Real, const N: usize, const W: usize>(
+    a: Mat<T>,
+    b: Mat<T>,
+    start: Start<T>,
+    c: &mut [T],
+    stride: usize,
+    scratch: &mut Scratch<T>,
+) {
+    let Scratch { panel, edge } = scratch;
+    let panel = &mut panel.as_chunks_mut::<W>().0[..a.cols];
+    let across = &mut edge.as_chunks_mut::<W>().0[..NARROW];
+    let mut rows = [[T::ZERO; NARROW]; W];
+    for i in (0..a.rows).step_by(W) {
+        let c = &mut c[i * stride..];
+        let count = W.min(a.rows - i);
+        match start {
+            Start::Zero => across.fill([T::ZERO; W]),
+            Start::Bias(bias) => across.iter_mut().zip(bias).for_each(|(row, &bias)| row.fill(bias)),
+            Start::Add => {
+                rows[..count].iter_mut().zip(c.chunks(stride)).for_each(|(row, c)| row[..N].copy_from_slice(&c[..N]));
+                transpose(|r| &rows[r], across);
+            }
+        }
+        let a = a.t();
+        tile::<T, N, W>(b, 0, a.panel(0, i, panel), None, across.as_flattened_mut(), W);
+        transpose(|j| &across[j], &mut rows);
+        c.chunks_mut(stride).zip(&rows[..count]).for_each(|(c, row)| c[..N].copy_from_slice(&row[..N]));
+    }
+}
+
 impl<T: Real> Mat<'_, T> {
     /// Packs the matrix into the first [`Packed::len`] elements, and leaves the others.
     pub fn pack(self, to: &mut &mut [T]) {
@@ -283,24 +368,7 @@ fn pack<T: Real, const W: usize>(b: Mat<T>, panel: &mut [[T; W]]) {
         }
     } else {
         debug_assert_eq!(b.row_stride, 1);
-        transpose(array::from_fn(|j| &b.at(0, j.min(b.cols - 1))[..b.rows]), panel);
-    }
-}
-
-/// panel\[p\]\[j\] = x\[j\]\[p\], in blocks that stay in registers.
-#[inline(always)]
-fn transpose<T: Real, const W: usize>(x: [&[T]; W], panel: &mut [[T; W]]) {
-    let whole = if W.is_multiple_of(BLOCK) { panel.len() - panel.len() % BLOCK } else { 0 };
-    for p in (0..whole).step_by(BLOCK) {
-        for j in (0..W).step_by(BLOCK) {
-            let block: [[T; BLOCK]; BLOCK] = array::from_fn(|c| *x[j + c][p..].first_chunk().expect("a whole block"));
-            for r in 0..BLOCK {
-                panel[p + r][j..j + BLOCK].copy_from_slice(&array::from_fn::<T, BLOCK, _>(|c| block[c][r]));
-            }
-        }
-    }
-    for (p, row) in panel.iter_mut().enumerate().skip(whole) {
-        *row = array::from_fn(|j| x[j][p]);
+        transpose(|j| &b.at(0, j.min(b.cols - 1))[..b.rows], panel);
     }
 }
 
@@ -353,6 +421,15 @@ fn kernel<T: Real, const R: usize, const W: usize>(
         }
     }
     for (p, b) in panel.iter().enumerate() {
+        // Of a copy of the row the compiler makes two loads, of the row itself many and shuffles; with rows of one vector
+        // it fails on the copy.
+        let copy: [T; W];
+        let b = if W == NR {
+            copy = *b;
+            &copy
+        } else {
+            b
+        };
         for (sum, row) in sum.iter_mut().zip(row) {
             // SAFETY: this is the element in a row < a.rows and a column p < a.cols, which the
             // data hold: checked where a `Mat` is made, kept by `t` and by `block`. Half as fast
@@ -448,8 +525,32 @@ mod tests {
     }
 
     #[test]
+    fn few_columns() {
+        for m in [15, 16, 17, 31, 32, 33, 70] {
+            for n in 1..9 {
+                check::<f32>(m, 37, n);
+                check::<f64>(m, 37, n);
+            }
+        }
+        check::<f32>(40, 600, 3);
+        // As on machines with shorter vectors.
+        let (a, b) = (values::<f32>(9 * 5, 1), values::<f32>(5 * 7, 2));
+        let (a, b) = (Mat::new(&a, 9, 5), Mat::new(&b, 5, 7));
+        let (mut found, mut expected) = ([0.0; 63], [0.0; 63]);
+        naive(a, b, Start::Zero, &mut expected, 7);
+        for product in [narrow::<f32, 7, 4>, narrow::<f32, 7, 8>, narrow::<f32, 7, 16>] {
+            product(a, b.t(), Start::Zero, &mut found, 7, &mut Scratch::boxed());
+            assert_same(&found, &expected, "9 x 5 x 7");
+        }
+    }
+
+    #[test]
     fn a_row_does_not_depend_on_its_tile() {
-        let (m, k, n) = (64, 300, 59);
+        [59, 5].into_iter().for_each(check_tiles);
+    }
+
+    fn check_tiles(n: usize) {
+        let (m, k) = (64, 300);
         let (a, b, bias) = (values::<f32>(m * k, 1), values(k * n, 2), values(n, 3));
         let mut scratch = Scratch::boxed();
         let mut run = |rows: std::ops::Range<usize>| {

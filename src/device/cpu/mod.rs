@@ -4,3 +4,4 @@ pub(crate) mod aligned;
 pub(crate) mod disjoint;
 pub mod gemm;
 pub(crate) mod pool;
+pub(crate) mod transpose;
