@@ -6,6 +6,8 @@
 //! - [`predictive_plot`]: does what the posterior predicts look like the observation?
 //! - [`loss_curves`]: the loss of the training and validation rows, epoch by epoch.
 //! - [`scatter_grid`]: samples of the plane and densities side by side, in panels that share their axes.
+//! - [`line_plots`]: how one number depends on another, on linear or logarithmic axes: a score against simulations, a cost
+//!   against a size.
 //! - [`ImageGrid`]: images side by side.
 //! - [`Report`]: all of it on one page, a single HTML file.
 //!
@@ -22,6 +24,7 @@ mod frame;
 mod histogram;
 mod html;
 mod image;
+mod line_plot;
 mod loss;
 mod picture;
 mod png;
@@ -36,6 +39,7 @@ pub use corner::Corner;
 pub use histogram::rank_histograms;
 pub use html::Report;
 pub use image::{ColourMap, ImageGrid};
+pub use line_plot::{LinePlot, line_plots};
 pub use loss::loss_curves;
 pub use picture::Picture;
 pub use predictive::predictive_plot;
