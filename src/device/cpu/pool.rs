@@ -1,9 +1,12 @@
 //! A small persistent pool of threads for tasks that are many, short and alike.
 //!
-//! A run publishes one [`Job`] on the caller's stack and a count of tasks nobody has claimed yet.
-//! Whoever decrements that count owns a task, and by owning it keeps the job alive: the caller
-//! leaves [`Pool::run`] only when the other count, of tasks not yet finished, is zero. So a
-//! thread claims first and looks at the job only then. Nothing is allocated in a run.
+//! A run publishes one [`Job`] on the caller's stack and the range of tasks nobody has claimed yet.
+//! Whoever shortens that range owns a task, and by owning it keeps the job alive: the caller
+//! leaves [`Pool::run`] only when the count of tasks not yet finished is zero. So a thread claims
+//! first and looks at the job only then. Nothing is allocated in a run.
+//!
+//! The caller claims from the front, the others from the back. So in runs over the same memory a
+//! thread mostly meets the part that is in its cache since the run before.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -11,7 +14,7 @@ use std::hint::spin_loop;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle, Thread};
 use std::time::{Duration, Instant};
@@ -38,9 +41,9 @@ pub struct Pool {
 /// What the pool and its workers both see.
 #[derive(Debug)]
 struct Shared {
-    /// The job to which both counts belong; may be read only by the owner of a task.
+    /// The job to which range and count belong; may be read only by the owner of a task.
     job: AtomicPtr<Job<'static>>,
-    unclaimed: AtomicUsize,
+    unclaimed: Unclaimed,
     unfinished: AtomicUsize,
     closing: AtomicBool,
 }
@@ -48,9 +51,19 @@ struct Shared {
 /// One run: the tasks and what to tell whom at its end.
 struct Job<'a> {
     task: &'a (dyn Fn(usize) + Sync),
-    tasks: usize,
     caller: Thread,
     panic: Mutex<Option<Box<dyn Any + Send>>>,
+}
+
+/// A range of tasks: its start in the low half, its end in the high half.
+#[derive(Debug, Default)]
+struct Unclaimed(AtomicU64);
+
+/// An end of that range.
+#[derive(Clone, Copy)]
+enum End {
+    Front,
+    Back,
 }
 
 impl Pool {
@@ -59,7 +72,7 @@ impl Pool {
     pub fn new(threads: usize) -> Self {
         let shared = Arc::new(Shared {
             job: AtomicPtr::new(ptr::null_mut()),
-            unclaimed: AtomicUsize::new(0),
+            unclaimed: Unclaimed::default(),
             unfinished: AtomicUsize::new(0),
             closing: AtomicBool::new(false),
         });
@@ -82,13 +95,14 @@ impl Pool {
     /// Runs from several threads take turns; a run from inside a task stays on its thread. If a
     /// task panics the others still run, then the first panic goes on in the caller.
     pub fn run(&self, tasks: usize, task: &(dyn Fn(usize) + Sync)) {
-        let job = Job { task, tasks, caller: thread::current(), panic: Mutex::new(None) };
-        if tasks <= 1 || self.workers.is_empty() || IN_TASK.get() {
-            job.work(&AtomicUsize::new(tasks));
-        } else {
-            let turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
-            self.share(&job);
-            drop(turn);
+        let job = Job { task, caller: thread::current(), panic: Mutex::new(None) };
+        match u32::try_from(tasks) {
+            Ok(tasks @ 2..) if !self.workers.is_empty() && !IN_TASK.get() => {
+                let turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+                self.share(&job, tasks);
+                drop(turn);
+            }
+            _ => (0..tasks).for_each(|i| job.perform(i)),
         }
         let panic = job.panic.into_inner().unwrap_or_else(PoisonError::into_inner);
         if let Some(panic) = panic {
@@ -114,16 +128,16 @@ impl Pool {
         self.run(len.div_ceil(PIECE), &|i| task(i * PIECE..len.min((i + 1) * PIECE)));
     }
 
-    /// Runs a job together with the workers; the caller holds the turn.
-    fn share(&self, job: &Job) {
+    /// Runs a job of so many tasks together with the workers; the caller holds the turn.
+    fn share(&self, job: &Job, tasks: u32) {
         let Shared { job: slot, unclaimed, unfinished, .. } = &*self.shared;
         slot.store(ptr::from_ref(job).cast_mut().cast(), Ordering::Relaxed);
-        unfinished.store(job.tasks, Ordering::Relaxed);
-        unclaimed.store(job.tasks, Ordering::Release); // from here on there are claims
-        for worker in self.workers.iter().take(job.tasks - 1) {
+        unfinished.store(tasks as usize, Ordering::Relaxed);
+        unclaimed.open(tasks); // from here on there are claims
+        for worker in self.workers.iter().take(tasks as usize - 1) {
             worker.thread().unpark();
         }
-        unfinished.fetch_sub(job.work(unclaimed), Ordering::Relaxed);
+        unfinished.fetch_sub(job.work(unclaimed, End::Front), Ordering::Relaxed);
         // Acquire: what the tasks wrote is seen by the caller.
         let done = || unfinished.load(Ordering::Acquire) == 0;
         while !spin_until(done) {
@@ -148,7 +162,7 @@ impl Shared {
     fn serve(&self) {
         let closing = || self.closing.load(Ordering::Acquire);
         while !closing() {
-            if spin_until(|| closing() || self.unclaimed.load(Ordering::Relaxed) > 0) {
+            if spin_until(|| closing() || !self.unclaimed.is_empty()) {
                 self.help();
             } else {
                 thread::park(); // returns at once if there was an unpark since the last
@@ -158,14 +172,14 @@ impl Shared {
 
     /// Takes part in the present job, if there is still a task to claim.
     fn help(&self) {
-        let Some(first) = claim(&self.unclaimed) else { return };
+        let Some(first) = self.unclaimed.claim(End::Back) else { return };
         let (finished, caller) = {
             // SAFETY: an unfinished task has been claimed, so the caller of this job, on whose
             // stack it lies, is still in `share`, and no other job has taken its place. The
             // borrow ends before the task is reported as finished. All fields of a job are Sync.
             let job = unsafe { &*self.job.load(Ordering::Relaxed) };
             job.perform(first);
-            (1 + job.work(&self.unclaimed), job.caller.clone())
+            (1 + job.work(&self.unclaimed, End::Back), job.caller.clone())
         };
         // Release: what the tasks wrote is seen by the caller. From here on the job may be gone.
         if self.unfinished.fetch_sub(finished, Ordering::Release) == finished {
@@ -176,14 +190,13 @@ impl Shared {
 
 impl Job<'_> {
     /// Performs tasks until none is unclaimed; returns how many.
-    fn work(&self, unclaimed: &AtomicUsize) -> usize {
-        std::iter::from_fn(|| claim(unclaimed)).map(|left| self.perform(left)).count()
+    fn work(&self, unclaimed: &Unclaimed, end: End) -> usize {
+        std::iter::from_fn(|| unclaimed.claim(end)).map(|i| self.perform(i)).count()
     }
 
-    /// Performs the task that was claimed when `left` were unclaimed: the first one first.
-    fn perform(&self, left: usize) {
+    fn perform(&self, i: usize) {
         let outer = IN_TASK.replace(true);
-        let result = catch_unwind(AssertUnwindSafe(|| (self.task)(self.tasks - left)));
+        let result = catch_unwind(AssertUnwindSafe(|| (self.task)(i)));
         IN_TASK.set(outer);
         if let Err(panic) = result {
             let mut first = self.panic.lock().unwrap_or_else(PoisonError::into_inner);
@@ -196,11 +209,30 @@ impl Job<'_> {
     }
 }
 
-/// Takes one from the count; returns what it was, or `None` at zero. Acquire: after it, the job
-/// published before the count was set is seen.
-fn claim(unclaimed: &AtomicUsize) -> Option<usize> {
-    let less = |n: usize| n.checked_sub(1);
-    unclaimed.fetch_update(Ordering::Acquire, Ordering::Relaxed, less).ok()
+impl Unclaimed {
+    /// Publishes tasks 0 to `tasks`, and the job that was stored before.
+    fn open(&self, tasks: u32) {
+        self.0.store(u64::from(tasks) << 32, Ordering::Release);
+    }
+
+    fn is_empty(&self) -> bool {
+        let range = self.0.load(Ordering::Relaxed);
+        range as u32 as u64 == range >> 32
+    }
+
+    /// Takes the task at one end, if there is one. Acquire: after it, the job published before is seen.
+    fn claim(&self, end: End) -> Option<usize> {
+        let shorter = |range: u64| match (range as u32 as u64 == range >> 32, end) {
+            (true, _) => None,
+            (false, End::Front) => Some(range + 1),
+            (false, End::Back) => Some(range - (1 << 32)),
+        };
+        let range = self.0.fetch_update(Ordering::Acquire, Ordering::Relaxed, shorter).ok()?;
+        Some(match end {
+            End::Front => range as u32 as usize,
+            End::Back => (range >> 32) as usize - 1,
+        })
+    }
 }
 
 /// Whether the condition came true within [`SPIN`].
