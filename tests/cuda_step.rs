@@ -5,14 +5,15 @@
 use std::ops::ControlFlow;
 use std::sync::{Mutex, MutexGuard};
 
-use retrodict::models::{ExplicitDensity, RealNvp};
+use retrodict::models::{EnergyBased, ExplicitDensity, Family, Gan, RealNvp};
 use retrodict::nn::Mlp;
 use retrodict::ops::elementwise::Activation;
 use retrodict::optim::{Adam, Optimiser, Schedule};
 use retrodict::plan::Plan;
+use retrodict::rng::Philox;
 use retrodict::store::{Parameters, Weights};
 use retrodict::train::{Epoch, History, Source, Training, TrainingSet, fit};
-use retrodict::{Device, Error, Feed, Graph, Layout, Request, Store, Var};
+use retrodict::{Dataset, Device, Error, Feed, Graph, Layout, Npe, Prior, Request, Store, Var, simulate};
 
 /// The simulated driver, for one test at a time; `None` if a card was asked for, which counts nothing.
 fn simulated() -> Option<MutexGuard<'static, ()>> {
@@ -289,5 +290,53 @@ fn matrix_products_have_no_bank_conflict_and_read_memory_as_it_lies() {
         assert!(counts.launches > 0 && counts.bank_conflicts == 0, "{kernel}: {counts:?}");
         // What is more than the floor are rows of 5, 16 and 18 columns, of which each begins within a sector.
         assert!(3 * counts.global_sectors < 4 * counts.ideal_sectors, "{kernel}: {counts:?}");
+    }
+}
+
+/// What the host asks for in an epoch of a training that has come to replay graphs, which has `rows` rows to train on.
+fn epoch_of<F: Family<f32> + Clone>(family: &F, rows: usize, batch: usize) -> cusim::Counters {
+    let prior = Prior::new().normal("a", 0.0, 1.0).normal("b", 0.0, 2.0).build().unwrap();
+    let simulator = |theta: &[f64], _: &mut Philox| vec![theta[0] + 0.1 * theta[1], theta[1]];
+    let data = simulate(&Device::cpu(), &prior, rows, 1, simulator).unwrap();
+    let data = Dataset::<f32>::new(prior.support(), data.theta.view(), data.x.view(), Default::default()).unwrap();
+    let [two, three] = [2, 3].map(|max_epochs| {
+        let device = Device::cuda(0).unwrap();
+        cusim::reset();
+        let training = Training { batch, max_epochs, ..Training::default() };
+        Npe { training, ..Npe::new(family.clone()) }.fit(&device, &data).unwrap();
+        cusim::copies()
+    });
+    cusim::Counters {
+        asked: three.asked - two.asked,
+        copies_to_device: three.copies_to_device - two.copies_to_device,
+        copies_to_host: three.copies_to_host - two.copies_to_host,
+        ..Default::default()
+    }
+}
+
+/// Of 20 or 40 rows a tenth is for validation.
+const STEPS: [(usize, u64); 2] = [(20, 3), (40, 6)];
+
+#[test]
+fn a_step_of_an_adversarial_network_is_two_graphs() {
+    let Some(_turn) = simulated() else { return };
+    for (rows, steps) in STEPS {
+        let epoch = epoch_of(&Gan { hidden: vec![8], waves: 1, ..Gan::default() }, rows, 6);
+        // Fakes are drawn and judged once; each network has a course.
+        assert_eq!(epoch.asked, 2 * steps + 1);
+        assert_eq!((epoch.copies_to_device, epoch.copies_to_host), (2 * steps + 1 + 2, 2 + 1));
+    }
+}
+
+#[test]
+fn a_step_of_an_energy_is_one_graph_behind_the_moves_of_its_chains() {
+    let Some(_turn) = simulated() else { return };
+    let family = EnergyBased { hidden: vec![8], waves: 1, trajectories: 2, leapfrog: 1, ..EnergyBased::default() };
+    for (rows, steps) in STEPS {
+        let epoch = epoch_of(&family, rows, 6);
+        // The chains are evaluated, and jump before each of two trajectories.
+        let moves = 1 + 2 * 2;
+        assert_eq!(epoch.asked, (moves + 1) * steps);
+        assert_eq!((epoch.copies_to_device, epoch.copies_to_host), ((moves + 1) * steps + 1, moves * steps + 1));
     }
 }

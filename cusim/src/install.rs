@@ -72,7 +72,7 @@ pub fn counters(kernel: &str) -> Counters {
     counters
 }
 
-/// Copies between host and device since the last [`reset`].
+/// What the host has asked for since the last [`reset`]: copies, and launches of kernels and graphs.
 pub fn copies() -> Counters {
     counters("")
 }

@@ -19,7 +19,7 @@ use crate::real::Real;
 use crate::rng::{Noise, NoiseId, NoiseRows, mix};
 use crate::sample::{Draws, Hmc, HmcChains, LogDensity, Sampler, Transition};
 use crate::store::{Layout, Scope, Store, Weights};
-use crate::train::{Learner, Losses, Rules, State, run, shuffled};
+use crate::train::{Descent, Learner, Losses, Rules, State, run, shuffled};
 
 /// Settings of an energy model.
 ///
@@ -161,10 +161,11 @@ impl<T: Real> Family<T> for EnergyBased {
             moves,
             hmc: moves.compile(problem.device, &*model)?,
             step_size: moves.step,
-            optimiser: Optimiser::new(problem.training.adam.clone(), all.clone())?,
+            descent: Descent::new(Optimiser::new(problem.training.adam.clone(), all.clone())?),
             chains: vec![T::ZERO; chains],
         };
         Noise { seed: trainer.seed("start"), step: 0, id: NoiseId(0) }.fill_normal(0, problem.dim, &mut trainer.chains);
+        trainer.keep_tables(&mut store)?;
         let rules = Rules { range: all, max_epochs: problem.training.max_epochs, patience: usize::MAX, last: true };
         let history = run(&mut trainer, &mut store, &rules, problem.checkpoints, on_epoch)?;
         Ok(Trained { model, store, history })
@@ -182,7 +183,7 @@ struct Contrast<'a, T: Real> {
     hmc: HmcChains<T>,
     /// Of the trajectories: it follows the model as that grows rough.
     step_size: f64,
-    optimiser: Optimiser,
+    descent: Descent,
     /// One chain for each row of the table, `[rows x dim]`, or of a batch.
     chains: Vec<T>,
 }
@@ -192,10 +193,16 @@ impl<T: Real> Contrast<'_, T> {
         mix(self.problem.training.seed, purpose.bytes().map(u64::from))
     }
 
+    /// Copies the tables to the device, if there is one.
+    fn keep_tables(&mut self, store: &mut Store<T>) -> Result<(), Error> {
+        let Problem { device, theta, x, training, .. } = *self.problem;
+        self.descent.keep_tables(&mut self.plan, (device, store), training.batch, [theta, x])
+    }
+
     /// Moves the chains of the batch, then steps along the contrast.
-    fn step(&mut self, store: &mut Store<T>, batch: &[u32], factor: f64) -> Result<(f64, f64), Error> {
+    fn step(&mut self, store: &mut Store<T>, batch: &[u32], factor: f64) -> Result<(), Error> {
         let Problem { device, theta, dim, x, context, .. } = *self.problem;
-        let (seed, step) = (self.seed("chains"), self.optimiser.steps() as u32);
+        let (seed, step) = (self.seed("chains"), self.descent.steps() as u32);
         let given = [Feed::Gather(x, batch)];
         let given = &given[..usize::from(context > 0)];
         let own = |i: usize| if context > 0 { batch[i] as usize } else { i };
@@ -214,8 +221,17 @@ impl<T: Real> Contrast<'_, T> {
         let acceptance = self.hmc.chains().map(|(acceptance, _)| acceptance).sum::<f64>() / batch.len() as f64;
         self.step_size *= (STEP_RATE * (acceptance - self.moves.target)).exp();
         let feeds = [Feed::Gather(theta, batch), Feed::Rows(&chains), Feed::Gather(x, batch)];
-        let loss = self.plan.mean_and_gradient(store, batch.len(), &feeds[..2 + given.len()])?;
-        Ok((loss, self.optimiser.step(device, store, factor)?))
+        self.descent.step(&mut self.plan, (device, store), batch.len().into(), &feeds[..2 + given.len()], factor)
+    }
+}
+
+impl<T: Real> Contrast<'_, T> {
+    /// `Ok` if contrast and gradient of all steps have been finite.
+    fn check(&mut self, epoch: usize, now: bool) -> Result<(), Error> {
+        let Some(step) = self.descent.lost(now) else { return Ok(()) };
+        let why =
+            format!("the contrast is no longer finite after step {step}; a smaller rate or Langevin step may help");
+        Err(Error::Training { epoch, why })
     }
 }
 
@@ -225,22 +241,20 @@ impl<T: Real> Learner<T> for Contrast<'_, T> {
         let order = shuffled(training_rows, training.seed, epoch);
         let batches = order.len().div_ceil(training.batch);
         let steps = (batches * training.max_epochs) as u64;
-        let (mut losses, mut norms) = (0.0, 0.0);
+        self.descent.restart();
         for batch in order.chunks(training.batch) {
-            let factor = training.schedule.factor(self.optimiser.steps(), steps);
-            let (loss, norm) = self.step(store, batch, factor)?;
-            if !(loss.is_finite() && norm.is_finite()) {
-                let why = "the contrast is no longer finite; a smaller rate or Langevin step may help".into();
-                return Err(Error::Training { epoch, why });
-            }
-            (losses, norms) = (losses + loss, norms + norm);
+            let factor = training.schedule.factor(self.descent.steps(), steps);
+            self.step(store, batch, factor)?;
+            self.check(epoch, false)?;
         }
-        let training = losses / batches as f64;
-        Ok(Losses { training, validation: training.abs(), gradient_norm: norms / batches as f64 })
+        self.check(epoch, true)?;
+        let (losses, gradient_norm) = self.descent.sums();
+        let training = losses / order.len() as f64;
+        Ok(Losses { training, validation: training.abs(), gradient_norm })
     }
 
     fn state(&mut self) -> State<'_, T> {
-        let Self { optimiser, chains, step_size, .. } = self;
-        State { optimisers: vec![optimiser], vector: chains, number: Some(step_size) }
+        let Self { descent, chains, step_size, .. } = self;
+        State { optimisers: vec![descent.optimiser_mut()], vector: chains, number: Some(step_size) }
     }
 }

@@ -19,7 +19,7 @@ use crate::real::Real;
 use crate::rng::{NoiseRows, mix};
 use crate::sample::Sampler;
 use crate::store::{Layout, Store, Weights};
-use crate::train::{Learner, Losses, Rules, State, run, shuffled};
+use crate::train::{Descent, Learner, Losses, Rules, State, run, shuffled};
 
 /// Settings of a generative adversarial network.
 ///
@@ -222,6 +222,7 @@ impl<T: Real> Family<T> for Gan {
         let ranges = [layout.range("generator")?, layout.range("discriminator")?];
         let mut store = Store::new(layout, problem.seed);
         let mut game = Game::new(self, &model, problem, &ranges)?;
+        game.keep_tables(&mut store)?;
         let [range, _] = ranges;
         let rules = Rules { range, max_epochs: problem.training.max_epochs, patience: usize::MAX, last: false };
         let history = run(&mut game, &mut store, &rules, problem.checkpoints, on_epoch)?;
@@ -233,8 +234,8 @@ impl<T: Real> Family<T> for Gan {
 struct Game<'a, T: Real> {
     settings: &'a Gan,
     problem: &'a Problem<'a, T>,
-    generator: (Plan<T>, Optimiser),
-    discriminator: (Plan<T>, Optimiser),
+    generator: (Plan<T>, Descent),
+    discriminator: (Plan<T>, Descent),
     fakes: Plan<T>,
 }
 
@@ -251,6 +252,8 @@ impl<'a, T: Real> Game<'a, T> {
         let compile = |graph: Graph<T>, loss: Var, range: &Range<usize>| {
             graph.compile(problem.device, &Request::outputs(&[loss]).with_parameter_gradients(range.clone()))
         };
+        let descent =
+            |adam: &Adam, range: &Range<usize>| Ok(Descent::new(Optimiser::new(adam.clone(), range.clone())?));
         let mut graph = Graph::new();
         let blur = graph.input("blur", 1)?;
         let context = context_input(&mut graph, problem.context)?;
@@ -265,13 +268,25 @@ impl<'a, T: Real> Game<'a, T> {
         Ok(Self {
             settings,
             problem,
-            generator: (generator, Optimiser::new(settings.generator.clone(), ranges[0].clone())?),
-            discriminator: (discriminator, Optimiser::new(settings.discriminator.clone(), ranges[1].clone())?),
+            generator: (generator, descent(&settings.generator, &ranges[0])?),
+            discriminator: (discriminator, descent(&settings.discriminator, &ranges[1])?),
             fakes: model.generator_plan(problem.device)?,
         })
     }
 
-    /// (loss, norm of its gradient) of a step of the discriminator or the generator
+    /// Copies the tables to the device, if there is one, for all plans.
+    fn keep_tables(&mut self, store: &mut Store<T>) -> Result<(), Error> {
+        let Problem { device, theta, x, training, .. } = *self.problem;
+        let (generator, own) = &mut self.generator;
+        own.keep_tables(generator, (device, store), training.batch, [])?;
+        let (discriminator, own) = &mut self.discriminator;
+        own.keep_tables(discriminator, (device, store), training.batch, [theta, x])?;
+        #[cfg(feature = "cuda")]
+        [generator, &mut self.fakes].into_iter().for_each(|plan| plan.share_tables(discriminator));
+        Ok(())
+    }
+
+    /// A step of the discriminator or the generator.
     fn step(
         &mut self,
         store: &mut Store<T>,
@@ -279,19 +294,26 @@ impl<'a, T: Real> Game<'a, T> {
         blur: &[T; 1],
         factor: f64,
         discriminator: bool,
-    ) -> Result<(f64, f64), Error> {
+    ) -> Result<(), Error> {
         let Problem { device, theta, x, context, training, .. } = *self.problem;
         let (blur, theta, x) = (Feed::Repeat(blur), Feed::Gather(theta, batch), Feed::Gather(x, batch));
         let more = usize::from(context > 0);
         let seed = mix(training.seed, [u64::from(discriminator), 0x67_616e]);
-        let (plan, optimiser) = if discriminator { &mut self.discriminator } else { &mut self.generator };
-        let rows = Batch::with_noise(batch.len(), NoiseRows::new(&seed).at(optimiser.steps() as u32));
-        let loss = if discriminator {
-            plan.mean_and_gradient(store, rows, &[blur, theta, x][..2 + more])?
+        let (plan, descent) = if discriminator { &mut self.discriminator } else { &mut self.generator };
+        let rows = Batch::with_noise(batch.len(), NoiseRows::new(&seed).at(descent.steps() as u32));
+        if discriminator {
+            descent.step(plan, (device, store), rows, &[blur, theta, x][..2 + more], factor)
         } else {
-            plan.mean_and_gradient(store, rows, &[blur, x][..1 + more])?
-        };
-        Ok((loss, optimiser.step(device, store, factor)?))
+            descent.step(plan, (device, store), rows, &[blur, x][..1 + more], factor)
+        }
+    }
+
+    /// `Ok` if losses and gradients of all steps have been finite.
+    fn check(&mut self, epoch: usize, now: bool) -> Result<(), Error> {
+        let lost = [&mut self.discriminator, &mut self.generator].map(|(_, descent)| descent.lost(now));
+        let Some(step) = lost.into_iter().flatten().min() else { return Ok(()) };
+        let why = format!("a loss or its gradient is no longer finite after step {step}; lower the rates");
+        Err(Error::Training { epoch, why })
     }
 
     /// 2 E|a - b| - E|a - a'| - E|b - b'| for rows a of the validation and fakes b, both beside the same x.
@@ -328,33 +350,28 @@ impl<T: Real> Learner<T> for Game<'_, T> {
         let order = shuffled(training_rows, training.seed, epoch);
         let batches = order.len().div_ceil(training.batch);
         let steps = (batches * training.max_epochs) as u64;
-        let (mut loss, mut norms, mut updates) = (0.0, 0.0, 0.0);
+        self.generator.1.restart();
+        self.discriminator.1.restart();
+        let mut rows = 0;
         for batch in order.chunks(training.batch) {
             let step = self.discriminator.1.steps();
             let (progress, factor) = (step as f64 / steps as f64, training.schedule.factor(step, steps));
             let blur = [T::from_f64(self.settings.instance_noise * (1.0 - 0.9 * progress))];
-            let told = self.step(store, batch, &blur, factor, true)?;
-            let mut made = None;
+            self.step(store, batch, &blur, factor, true)?;
             if self.discriminator.1.steps().is_multiple_of(self.settings.discriminator_steps as u64) {
-                made = Some(self.step(store, batch, &blur, factor, false)?);
+                self.step(store, batch, &blur, factor, false)?;
+                rows += batch.len();
             }
-            for (value, norm) in [Some(told), made].into_iter().flatten() {
-                if !(value.is_finite() && norm.is_finite()) {
-                    let why = format!("a loss or its gradient is no longer finite after step {step}; lower the rates");
-                    return Err(Error::Training { epoch, why });
-                }
-            }
-            if let Some((value, norm)) = made {
-                (loss, norms, updates) = (loss + value, norms + norm, updates + 1.0);
-            }
+            self.check(epoch, false)?;
         }
-        let validation = self.energy_distance(store)?;
-        let (training, gradient_norm) = (loss / f64::max(updates, 1.0), norms / f64::max(updates, 1.0));
+        self.check(epoch, true)?;
+        let (losses, gradient_norm) = self.generator.1.sums();
+        let (training, validation) = (losses / rows.max(1) as f64, self.energy_distance(store)?);
         Ok(Losses { training, validation, gradient_norm })
     }
 
     fn state(&mut self) -> State<'_, T> {
-        let optimisers = vec![&mut self.generator.1, &mut self.discriminator.1];
+        let optimisers = vec![self.generator.1.optimiser_mut(), self.discriminator.1.optimiser_mut()];
         State { optimisers, vector: &mut [], number: None }
     }
 }

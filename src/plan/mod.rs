@@ -120,6 +120,10 @@ impl<'a> Batch<'a> {
     pub fn with_noise(rows: usize, noise: NoiseRows<'a>) -> Self {
         Self { rows, noise: Some(noise) }
     }
+
+    pub(crate) fn rows(&self) -> usize {
+        self.rows
+    }
 }
 
 impl From<usize> for Batch<'_> {

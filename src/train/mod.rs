@@ -1,20 +1,16 @@
 //! The fit loop: minibatches, early stopping on the averaged weights, a history, and checkpoints.
 
 mod course;
+mod descent;
 mod epochs;
 
+pub(crate) use descent::Descent;
 pub use epochs::{Checkpoints, Snapshot};
 pub(crate) use epochs::{Learner, Losses, Rules, State, run, shuffled};
 
 use std::ops::{ControlFlow, Range};
-#[cfg(feature = "cuda")]
-use std::sync::Arc;
-
-use course::Course;
 
 use crate::device::Device;
-#[cfg(feature = "cuda")]
-use crate::device::cuda::Cuda;
 use crate::error::{Error, check_length};
 use crate::op::MAX_ARITY;
 use crate::optim::{Adam, Optimiser, Schedule};
@@ -74,7 +70,6 @@ pub enum Source<'a, T> {
     WarmUp(f64),
 }
 
-#[cfg(feature = "cuda")]
 impl<'a, T> Source<'a, T> {
     /// Its table, if it has one.
     fn table(&self) -> Option<&'a [T]> {
@@ -162,32 +157,8 @@ pub(crate) struct Minimiser<'a, 'd, T> {
     plan: &'a mut Plan<T>,
     set: &'a TrainingSet<'d, T>,
     range: Range<usize>,
-    optimiser: Optimiser,
+    descent: Descent,
     settings: &'a Training,
-    course: Course,
-    /// Steps after which it is asked whether loss and gradient are finite: a device is waited for.
-    look: usize,
-}
-
-/// So many on a device.
-#[cfg(feature = "cuda")]
-const LOOK: usize = 64;
-
-#[cfg(feature = "cuda")]
-impl<T: Real> Minimiser<'_, '_, T> {
-    /// The device on which steps stay.
-    fn cuda(&self) -> Option<Arc<Cuda>> {
-        self.device.as_cuda().filter(|cuda| self.plan.is_on(cuda)).cloned()
-    }
-
-    /// Copies the tables to it, those that fit beside the weights and the memory of a step.
-    fn keep_tables(&mut self, store: &mut Store<T>) -> Result<(), Error> {
-        let Some(cuda) = self.cuda() else { return Ok(()) };
-        self.look = LOOK;
-        self.optimiser.prepare(&cuda, store)?;
-        let rows = self.settings.batch.min(self.set.training.len()).max(self.set.validation.len());
-        self.plan.keep_tables(rows, self.set.inputs.iter().filter_map(Source::table))
-    }
 }
 
 impl<'a, 'd, T: Real> Minimiser<'a, 'd, T> {
@@ -203,8 +174,8 @@ impl<'a, 'd, T: Real> Minimiser<'a, 'd, T> {
             check_length(what, rows.len().max(1), rows.len())?;
         }
         check_length("inputs", set.inputs.len().min(MAX_ARITY), set.inputs.len())?;
-        let optimiser = Optimiser::new(settings.adam.clone(), range.clone())?;
-        Ok(Self { device, plan, set, range, optimiser, settings, course: Course::new(), look: 1 })
+        let descent = Descent::new(Optimiser::new(settings.adam.clone(), range.clone())?);
+        Ok(Self { device, plan, set, range, descent, settings })
     }
 
     /// All epochs.
@@ -216,7 +187,6 @@ impl<'a, 'd, T: Real> Minimiser<'a, 'd, T> {
     ) -> Result<History, Error> {
         let Training { max_epochs, patience, .. } = *self.settings;
         let rules = Rules { range: self.range.clone(), max_epochs, patience, last: false };
-        #[cfg(feature = "cuda")]
         self.keep_tables(store)?;
         let history = run(self, store, &rules, checkpoints, on_epoch);
         // The tables are only borrowed.
@@ -225,44 +195,31 @@ impl<'a, 'd, T: Real> Minimiser<'a, 'd, T> {
         history
     }
 
-    /// One step, added to the course: its loss before the update, and the norm of its gradient.
+    /// Copies the tables to the device, if there is one.
+    fn keep_tables(&mut self, store: &mut Store<T>) -> Result<(), Error> {
+        let rows = self.settings.batch.min(self.set.training.len()).max(self.set.validation.len());
+        let tables = self.set.inputs.iter().filter_map(Source::table);
+        self.descent.keep_tables(self.plan, (self.device, store), rows, tables)
+    }
+
+    /// One step.
     fn step(&mut self, store: &mut Store<T>, batch: &[u32], next: &[u32]) -> Result<(), Error> {
-        let (step, steps) = (self.optimiser.steps(), self.steps_per_epoch() * self.settings.max_epochs as u64);
+        let (step, steps) = (self.descent.steps(), self.steps_per_epoch() * self.settings.max_epochs as u64);
         let factor = self.settings.schedule.factor(step, steps);
         let ramps = ramps(self.set.inputs, step as f64 / steps as f64);
         let feeds = feeds(self.set.inputs, batch, next, &ramps);
         let feeds = &feeds[..self.set.inputs.len()];
         let seed = noise_seed(self.settings, "training");
         let rows = Batch::with_noise(batch.len(), NoiseRows::new(&seed).at(step as u32));
-        #[cfg(feature = "cuda")]
-        if let Some(cuda) = self.cuda() {
-            let launches = self.optimiser.prepare(&cuda, store)?;
-            let course = self.course.0.on_device_mut(&cuda)?.address();
-            let numbers = self.optimiser.numbers_of_next(factor);
-            let then = |loss, numbers| launches.launch(&cuda, numbers, Some((loss, course)));
-            self.plan.descend_on_device(store, rows, feeds, (launches.key(course), &numbers), &then)?;
-            *self.optimiser.steps_mut() += 1;
-            return Ok(());
-        }
-        let loss = self.plan.mean_and_gradient(store, rows, feeds)?;
-        self.course.add(loss * batch.len() as f64, self.optimiser.step(self.device, store, factor)?);
-        Ok(())
+        self.descent.step(self.plan, (self.device, store), rows, feeds, factor)
     }
 
     /// `Ok` if loss and gradient of all steps have been finite.
-    fn check(&mut self, epoch: usize) -> Result<(), Error> {
-        let [.., lost] = self.course.sums();
-        if lost == 0.0 {
-            return Ok(());
-        }
-        #[cfg(feature = "cuda")]
-        if self.cuda().is_some() {
-            *self.optimiser.steps_mut() -= lost as u64;
-        }
+    fn check(&mut self, epoch: usize, now: bool) -> Result<(), Error> {
+        let Some(step) = self.descent.lost(now) else { return Ok(()) };
         let why = format!(
-            "the loss or its gradient is no longer finite after step {}; a lower learning rate, a tighter clip, or data \
-             without extreme values may help",
-            self.optimiser.steps()
+            "the loss or its gradient is no longer finite after step {step}; a lower learning rate, a tighter clip, or data \
+             without extreme values may help"
         );
         Err(Error::Training { epoch, why })
     }
@@ -286,23 +243,20 @@ impl<T: Real> Learner<T> for Minimiser<'_, '_, T> {
     fn epoch(&mut self, store: &mut Store<T>, epoch: usize) -> Result<Losses, Error> {
         let order = shuffled(self.set.training, self.settings.seed, epoch);
         let next = following(&order);
-        self.course.restart();
+        self.descent.restart();
         let batches = order.chunks(self.settings.batch).zip(next.chunks(self.settings.batch));
-        for (i, (batch, next)) in batches.enumerate() {
+        for (batch, next) in batches {
             self.step(store, batch, next)?;
-            if (i + 1).is_multiple_of(self.look) {
-                self.check(epoch)?;
-            }
+            self.check(epoch, false)?;
         }
-        self.check(epoch)?;
-        let [losses, norms, _] = self.course.sums();
-        let validation = self.validation_loss(store)?;
-        let (training, gradient_norm) = (losses / order.len() as f64, norms / self.steps_per_epoch() as f64);
+        self.check(epoch, true)?;
+        let (losses, gradient_norm) = self.descent.sums();
+        let (training, validation) = (losses / order.len() as f64, self.validation_loss(store)?);
         Ok(Losses { training, validation, gradient_norm })
     }
 
     fn state(&mut self) -> State<'_, T> {
-        State { optimisers: vec![&mut self.optimiser], vector: &mut [], number: None }
+        State { optimisers: vec![self.descent.optimiser_mut()], vector: &mut [], number: None }
     }
 }
 

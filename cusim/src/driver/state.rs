@@ -61,7 +61,7 @@ pub(super) struct State {
     pub graphs: HashMap<usize, Vec<Work>>,
     pub launches: u32,
     pub order: Option<u64>,
-    /// By kernel; copies under the empty name.
+    /// By kernel; what the host asked for under the empty name.
     pub counters: BTreeMap<String, Counters>,
     pub message: String,
     handles: usize,
@@ -119,6 +119,13 @@ impl State {
         eprintln!("cusim: {message}");
         self.message = message;
         code
+    }
+
+    /// Counts a launch, unless it is captured.
+    pub fn asked(&mut self, stream: usize) {
+        if self.capture_of(stream).is_none() {
+            self.counters.entry(String::new()).or_default().asked += 1;
+        }
     }
 
     /// Work for a stream: captured, or done later.

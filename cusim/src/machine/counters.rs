@@ -33,6 +33,8 @@ pub struct Counters {
     pub branches: u64,
     /// Those at which its threads parted.
     pub divergent_branches: u64,
+    /// What the host asked to run: launches of kernels outside of graphs, and of graphs.
+    pub asked: u64,
     /// Copies from the host.
     pub copies_to_device: u64,
     /// Their bytes.
@@ -58,6 +60,7 @@ impl Counters {
         self.bank_conflicts += other.bank_conflicts;
         self.branches += other.branches;
         self.divergent_branches += other.divergent_branches;
+        self.asked += other.asked;
         self.copies_to_device += other.copies_to_device;
         self.bytes_to_device += other.bytes_to_device;
         self.copies_to_host += other.copies_to_host;

@@ -1,5 +1,7 @@
 //! What a replay reads. It goes to the device in one copy, but for tables that lie there already.
 
+use std::sync::Arc;
+
 use super::OnDevice;
 use crate::device::cuda::{Address, Argument, Buffer, Grid, Packet, words};
 use crate::error::Error;
@@ -35,11 +37,11 @@ pub(super) enum Fed {
 }
 
 /// A table that was copied to the device.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Resident<T> {
     /// The table, by where it lies in the processor's memory and how long it is.
     host: (usize, usize),
-    copy: Buffer<T>,
+    copy: Arc<Buffer<T>>,
 }
 
 fn place<T>(table: &[T]) -> (usize, usize) {
@@ -59,10 +61,17 @@ impl<T: Real> Plan<T> {
         for table in tables {
             let known = on.resident.iter().any(|resident| resident.host == place(table));
             if !known && cuda.fits(size_of_val(table))? {
-                on.resident.push(Resident { host: place(table), copy: Buffer::of(&cuda, table)? });
+                on.resident.push(Resident { host: place(table), copy: Arc::new(Buffer::of(&cuda, table)?) });
             }
         }
         Ok(())
+    }
+
+    /// Reads the tables that another plan keeps on the device.
+    pub(crate) fn share_tables(&mut self, other: &Self) {
+        let Some(on) = &mut self.on_device else { return };
+        on.graphs.clear();
+        on.resident = other.on_device.as_ref().map_or_else(Vec::new, |other| other.resident.clone());
     }
 }
 

@@ -91,6 +91,7 @@ driver! {
         }
         let dynamic_shared = dynamic as usize;
         let launch = Launch { grid, block, dynamic_shared, arguments: packed, number: 0, order: None };
+        state.asked(stream(handle));
         Ok(state.push(stream(handle), Work::Launch { module: module.clone(), kernel: name, launch }))
     }
 
@@ -111,6 +112,7 @@ driver! {
     fn cuGraphLaunch(executable: Handle, handle: Handle) {
         let mut state = enter()?;
         let work = state.graphs.get(&(executable as usize)).cloned().ok_or(code::INVALID_HANDLE)?;
+        state.asked(stream(handle));
         let push = |work| match state.push(stream(handle), work) {
             code::SUCCESS => Ok(()),
             error => Err(error),
