@@ -1,5 +1,5 @@
 // a + b, a - b, a b with a one-column operand spread over the columns, as src/ops/arithmetic.rs.
-#include "common.cuh"
+#include "team.cuh"
 
 enum { ADD, SUB, MUL };
 
@@ -13,17 +13,20 @@ KERNEL arithmetic_forward(
     y[i] = operation == ADD ? p + q : operation == SUB ? p - q : p * q;
 }
 
-// The adjoint of one operand, dy times `sign` or times the other operand (if that is given).
-// A thread has an element of it, and adds up a row where that is one column of several.
+// The adjoint of one operand, dy times `sign` or times the other operand (if that is given), summed over the row where
+// that operand is one column. A team has a row.
 KERNEL arithmetic_backward(
-    const real* dy, const real* other, Adjoint to, real sign, int cols, int width, int other_cols, size_t n) {
-    size_t i = thread_index();
-    if (i >= n) return;
-    size_t row = i / width, first = width == 1 ? 0 : i % width, last = width == 1 ? cols : first + 1;
+    const real* dy, const real* other, Adjoint to, real sign, int cols, int width, int other_cols, size_t rows) {
+    Team team(cols);
+    size_t row = team.row;
+    if (row >= rows) return;
     real sum = real(0);
-    for (size_t col = first; col < last; col++) {
+    for (int col = team.lane; col < cols; col += team.size) {
         real factor = other ? other[row * other_cols + (other_cols == 1 ? 0 : col)] : sign;
-        sum += dy[row * cols + col] * factor;
+        real adjoint = dy[row * cols + col] * factor;
+        if (width == cols) to.put(row * cols + col, adjoint);
+        sum += adjoint;
     }
-    to.put(i, sum);
+    sum = team.sum(sum);
+    if (width != cols && team.lane == 0) to.put(row, sum);
 }

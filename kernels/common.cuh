@@ -7,9 +7,9 @@ typedef double real;
 typedef float real;
 #endif
 
-// A kernel for blocks of up to so many threads, and of 256, as most launches have.
-#define KERNEL_OF(threads) extern "C" __global__ void __launch_bounds__(threads, 1)
-#define KERNEL KERNEL_OF(256)
+// A kernel for blocks of up to so many threads, so many of which a multiprocessor can hold; and as most are launched.
+#define KERNEL_OF(threads, blocks) extern "C" __global__ void __launch_bounds__(threads, blocks)
+#define KERNEL KERNEL_OF(256, 1)
 
 // Lanes of a warp, and all of them.
 #define WARP 32

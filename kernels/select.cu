@@ -13,7 +13,13 @@ KERNEL select_backward(const real* dy, Adjoint dx, const unsigned* columns, int 
     if (i >= n) return;
     size_t row = i / width, col = i % width;
     real sum = real(0);
+    // The last place is read by all threads at once.
+    int last = -1;
     for (int j = 0; j < chosen; j++)
-        if (columns[j] == col) sum += dy[row * chosen + j];
+        if (columns[j] == col) {
+            if (last >= 0) sum += dy[row * chosen + last];
+            last = j;
+        }
+    if (last >= 0) sum += dy[row * chosen + last];
     dx.put(i, sum);
 }

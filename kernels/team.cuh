@@ -17,6 +17,11 @@ struct Team {
     }
     // What the lanes have written to memory can be read by all of them.
     __device__ void meet() const { __syncwarp(mask); }
+    // The value of one of the lanes, in all of them.
+    template <typename T>
+    __device__ T of_lane(T value, int number) const {
+        return __shfl_sync(mask, value, lane_index() - lane + number);
+    }
     // The sum over the lanes, in all of them, always added in the same order.
     template <typename T>
     __device__ T sum(T value) const {

@@ -243,6 +243,25 @@ fn values_without_a_derivative() {
     without_derivative::<f32>(1e-5);
 }
 
+/// On the simulated device 20 rows are tiles of 16 rows, and 200 are tiles of 64.
+fn same_bits_in_any_batch<T: Real>() {
+    let mut layout = Layout::new();
+    let net = Mlp::new(&mut layout.scope("net"), 8, &[68, 7], 5, Activation::Silu).unwrap();
+    let store = Store::<T>::new(layout, 3);
+    let build = |graph: &mut Graph<T>| {
+        let x = graph.normal(8).unwrap();
+        vec![net.forward(graph, &[x]).unwrap()]
+    };
+    let [few, many] = [20, 200].map(|rows| forward(&device(), store.weights(Weights::Raw), rows, build).remove(0));
+    assert_eq!(few[..], many[..few.len()]);
+}
+
+#[test]
+fn a_networks_bits_do_not_depend_on_the_batch() {
+    same_bits_in_any_batch::<f32>();
+    same_bits_in_any_batch::<f64>();
+}
+
 /// Losses of three steps with a changing learning rate, and the weights and averages after them.
 fn train<T: Real>(device: &Device, rows: usize) -> (Vec<f64>, Vec<T>, Vec<T>) {
     let mut layout = Layout::new();

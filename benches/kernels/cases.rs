@@ -6,30 +6,50 @@
 pub enum Argument {
     /// Numbers in (0, 1) that are read.
     In(usize),
+    /// Numbers of which some are read, and some written.
+    Part {
+        len: usize,
+        read: usize,
+        written: usize,
+    },
     /// Integers that are read.
     Words(Vec<u32>),
     /// Numbers in double precision that are read.
     Doubles(Vec<f64>),
     /// Numbers that are written.
     Out(usize),
+    /// The same in double precision.
+    OutDoubles(usize),
     /// Numbers that are read and written.
     Changed(usize),
+    /// The same in double precision.
+    ChangedDoubles(Vec<f64>),
     /// An adjoint that is set.
     Adjoint(usize),
+    /// A struct with an array of the addresses of these.
+    Array(Vec<Argument>),
     Real(f32),
     Int(usize),
     Size(usize),
 }
-use Argument::{Adjoint, Changed, Doubles, In, Int, Out, Real, Size, Words};
+use Argument::{Adjoint, Array, Changed, ChangedDoubles, Doubles, In, Int, Out, OutDoubles, Part, Real, Size, Words};
+
+/// Bytes that memory moves at least.
+const SECTOR: usize = 32;
 
 impl Argument {
     /// Bytes that cannot but be moved.
     pub fn bytes(&self) -> usize {
+        let sectors = |bytes: usize| bytes.next_multiple_of(SECTOR);
         match self {
-            In(n) | Out(n) | Adjoint(n) => 4 * n,
-            Changed(n) => 8 * n,
-            Words(words) => 4 * words.len(),
-            Doubles(numbers) => 8 * numbers.len(),
+            In(n) | Out(n) | Adjoint(n) => sectors(4 * n),
+            Changed(n) => 2 * sectors(4 * n),
+            Part { read, written, .. } => sectors(4 * read) + sectors(4 * written),
+            Words(words) => sectors(4 * words.len()),
+            Doubles(numbers) => sectors(8 * numbers.len()),
+            OutDoubles(n) => sectors(8 * n),
+            ChangedDoubles(numbers) => 2 * sectors(8 * numbers.len()),
+            Array(arguments) => arguments.iter().map(Self::bytes).sum(),
             Real(_) | Int(_) | Size(_) => 0,
         }
     }
@@ -40,21 +60,34 @@ impl Argument {
 pub struct Case {
     pub file: &'static str,
     pub kernel: &'static str,
-    pub blocks: usize,
+    /// What tells it from other cases of the kernel.
+    pub what: &'static str,
+    /// Along x and y.
+    pub blocks: [usize; 2],
     pub threads: usize,
     pub arguments: Vec<Argument>,
 }
 
 impl Case {
+    /// The kernel, and what tells the case from others.
+    pub fn name(&self) -> String {
+        [self.kernel, self.what].join(" ").trim_end().to_string()
+    }
+
     /// The least that it must move: each input once, each output once.
     pub fn floor(&self) -> usize {
         self.arguments.iter().map(Argument::bytes).sum()
     }
 }
 
+/// So many blocks of 256 threads.
+fn blocks(file: &'static str, kernel: &'static str, blocks: [usize; 2], arguments: Vec<Argument>) -> Case {
+    Case { file, kernel, blocks, threads: 256, arguments, what: "" }
+}
+
 /// So many threads in all, in blocks of 256.
 fn case(file: &'static str, kernel: &'static str, threads: usize, arguments: Vec<Argument>) -> Case {
-    Case { file, kernel, blocks: threads.div_ceil(256), threads: 256, arguments }
+    blocks(file, kernel, [threads.div_ceil(256), 1], arguments)
 }
 
 /// Threads of a team for each row, as `Team` in `kernels/team.cuh`.
@@ -64,32 +97,62 @@ fn team(rows: usize, cols: usize) -> usize {
 
 /// All cases over so many rows of 16 columns, of which couplings transform every second one.
 pub fn cases(rows: usize) -> Vec<Case> {
-    [elementwise(rows), rowwise(rows), bijections(rows), densities(rows), sampling(rows)].concat()
+    [
+        elementwise(rows),
+        columns(rows),
+        rowwise(rows),
+        couplings(rows),
+        linear_maps(rows),
+        densities(rows),
+        mixtures(rows),
+        sampling(rows),
+        training(rows),
+        network(rows, true),
+        network(rows, false),
+    ]
+    .concat()
 }
 
 const WIDTH: usize = 16;
 
 fn elementwise(rows: usize) -> Vec<Case> {
     let n = rows * WIDTH;
-    let columns = (0..WIDTH as u32).rev().collect();
+    let [count, width] = [Size(n), Int(WIDTH)];
     vec![
-        case("plan", "copy", n, vec![In(n), Adjoint(n), Size(n)]),
-        case("plan", "repeat", n, vec![In(WIDTH), Out(n), Int(WIDTH), Size(n)]),
-        case("plan", "fill", n, vec![Adjoint(n), Real(1.0), Size(n)]),
-        case("affine", "affine_forward", n, vec![In(n), Out(n), Real(2.0), Real(1.0), Size(n)]),
-        case("affine", "affine_backward", n, vec![In(n), Adjoint(n), Real(2.0), Size(n)]),
-        case(
-            "arithmetic",
-            "arithmetic_forward",
-            n,
-            vec![In(n), In(n), Out(n), Int(2), Int(WIDTH), Int(WIDTH), Int(WIDTH), Size(n)],
-        ),
-        case("combine", "combine_forward", n, vec![In(n), In(rows * 2), Out(n), Int(0), Int(2), Int(WIDTH), Size(n)]),
-        case("concat", "concat_forward", n, vec![In(n), Out(n), Int(WIDTH), Int(0), Int(WIDTH), Size(n)]),
-        case("elementwise", "elementwise_forward", n, vec![In(n), Out(n), Out(n), Int(4), Size(n)]),
-        case("elementwise", "elementwise_backward", n, vec![In(n), In(n), Adjoint(n), Size(n)]),
-        case("select", "select_forward", n, vec![In(n), Out(n), Words(columns), Int(WIDTH), Int(WIDTH), Size(n)]),
+        case("plan", "copy", n, vec![In(n), Adjoint(n), count.clone()]),
+        case("plan", "fill", n, vec![Adjoint(n), Real(1.0), count.clone()]),
+        case("constant", "constant_forward", n, vec![Out(n), Real(1.0), count.clone()]),
+        case("affine", "affine_forward", n, vec![In(n), Out(n), Real(2.0), Real(1.0), count.clone()]),
+        case("affine", "affine_backward", n, vec![In(n), Adjoint(n), Real(2.0), count.clone()]),
+        case("arithmetic", "arithmetic_forward", n, {
+            vec![In(n), In(n), Out(n), Int(2), width.clone(), width.clone(), width.clone(), count.clone()]
+        }),
+        case("elementwise", "elementwise_forward", n, vec![In(n), Out(n), Out(n), Int(4), count.clone()]),
+        case("elementwise", "elementwise_backward", n, vec![In(n), In(n), Adjoint(n), count.clone()]),
+        case("combine", "combine_forward", n, {
+            vec![In(n), In(rows * 2), Out(n), Int(0), Int(2), width.clone(), count.clone()]
+        }),
         case("fourier", "fourier_forward", rows * 16, vec![In(rows), In(16), Out(rows * 32), Int(16), Size(rows)]),
+        case("nested", "unit_rows", n, vec![Out(n), Int(3), width.clone(), count.clone()]),
+        case("plan", "repeat", n, vec![In(WIDTH), Out(n), width, count]),
+    ]
+}
+
+/// Of which columns are chosen or set side by side.
+fn columns(rows: usize) -> Vec<Case> {
+    let (n, chosen) = (rows * WIDTH, (0..WIDTH as u32).rev().collect::<Vec<_>>());
+    let side_by_side = || [Int(WIDTH), Int(0), Int(WIDTH), Size(n)];
+    let selection = || [Words(chosen.clone()), Int(WIDTH), Int(WIDTH), Size(n)];
+    let with = |values: [Argument; 2], shape: [Argument; 4]| [values.to_vec(), shape.to_vec()].concat();
+    let index = Words((0..rows as u32).rev().collect());
+    let apart = Part { len: n, read: rows * SECTOR / 4, written: 0 };
+    vec![
+        case("concat", "concat_forward", n, with([In(n), Out(n)], side_by_side())),
+        case("concat", "concat_backward", n, with([In(n), Adjoint(n)], side_by_side())),
+        case("select", "select_forward", n, with([In(n), Out(n)], selection())),
+        case("select", "select_backward", n, with([In(n), Adjoint(n)], selection())),
+        case("plan", "gather", n, vec![In(n), index, Out(n), Int(WIDTH), Size(n)]),
+        case("nested", "add_column", rows, vec![apart, Changed(rows), Int(3), Int(WIDTH), Size(rows)]),
     ]
 }
 
@@ -97,7 +160,12 @@ fn rowwise(rows: usize) -> Vec<Case> {
     let (n, lanes) = (rows * WIDTH, team(rows, WIDTH));
     let shape = || [Int(WIDTH), Size(rows)];
     let with = |arguments: Vec<Argument>| [arguments, shape().to_vec()].concat();
+    let arithmetic = |width: usize, to: usize| {
+        vec![In(n), In(n), Adjoint(to), Real(1.0), Int(WIDTH), Int(width), Int(WIDTH), Size(rows)]
+    };
     vec![
+        case("arithmetic", "arithmetic_backward", lanes, arithmetic(WIDTH, n)),
+        Case { what: "one column", ..case("arithmetic", "arithmetic_backward", lanes, arithmetic(1, rows)) },
         case("reduce", "sum_cols_forward", lanes, with(vec![In(n), Out(rows), Real(1.0)])),
         case("reduce", "sum_cols_backward", n, vec![In(rows), Adjoint(n), Real(1.0), Int(WIDTH), Size(n)]),
         case("fourier", "fourier_backward", lanes, {
@@ -114,7 +182,7 @@ fn rowwise(rows: usize) -> Vec<Case> {
 }
 
 /// Of which every second column is transformed.
-fn bijections(rows: usize) -> Vec<Case> {
+fn couplings(rows: usize) -> Vec<Case> {
     let (n, b, lanes) = (rows * WIDTH, WIDTH / 2, team(rows, WIDTH));
     let (m, place) = (rows * b, Words((0..WIDTH as u32).map(|c| if c % 2 == 1 { c / 2 } else { u32::MAX }).collect()));
     let couple = |arguments: Vec<Argument>| [arguments, vec![Int(b), Int(WIDTH), Size(rows)]].concat();
@@ -138,15 +206,37 @@ fn bijections(rows: usize) -> Vec<Case> {
             let values = vec![In(n), In(rows), In(saved), place, Adjoint(n), Adjoint(raw), Adjoint(rows)];
             couple([values, spline()].concat())
         }),
+    ]
+}
+
+/// Those of flows, whose weights are small.
+fn linear_maps(rows: usize) -> Vec<Case> {
+    let (n, lanes, weight) = (rows * WIDTH, team(rows, WIDTH), In(WIDTH * WIDTH));
+    let shape = || [Real(1.0), Int(WIDTH), Size(rows)];
+    let with = |arguments: Vec<Argument>| [arguments, shape().to_vec()].concat();
+    // Four rows for each team, one copy of the gradient for 128 rows.
+    let (few, copies) = (team(rows.div_ceil(4), WIDTH), rows.div_ceil(128));
+    let gradient = Changed(copies * WIDTH * WIDTH);
+    vec![
         case("scale_shift", "scale_shift_forward", lanes, {
-            vec![In(n), In(rows), In(WIDTH), In(WIDTH), Out(n), Out(rows), Real(1.0), Int(WIDTH), Size(rows)]
+            with(vec![In(n), In(rows), In(WIDTH), In(WIDTH), Out(n), Out(rows)])
         }),
         case("scale_shift", "scale_shift_backward", lanes, {
-            vec![In(n), In(rows), In(WIDTH), Adjoint(n), Adjoint(rows), Real(1.0), Int(WIDTH), Size(rows)]
+            with(vec![In(n), In(rows), In(WIDTH), Adjoint(n), Adjoint(rows)])
         }),
-        case("lu_linear", "lu_linear_forward", lanes, {
-            let weight = In(WIDTH * WIDTH);
-            vec![In(n), In(rows), weight, Out(n), Out(rows), Out(n), Real(1.0), Int(WIDTH), Size(rows)]
+        blocks("scale_shift", "scale_shift_gradient", [1, 1], {
+            let gradients = [Changed(WIDTH), Changed(WIDTH), Real(1.0), Int(rows), Int(WIDTH)];
+            [vec![In(n), In(rows), In(n), In(WIDTH)], gradients.to_vec()].concat()
+        }),
+        case("lu_linear", "lu_linear_forward", few, {
+            with(vec![In(n), In(rows), weight.clone(), Out(n), Out(rows), Out(n)])
+        }),
+        case("lu_linear", "lu_linear_backward", few, {
+            with(vec![In(n), In(rows), weight.clone(), Out(n), Adjoint(n), Adjoint(rows)])
+        }),
+        blocks("lu_linear", "lu_linear_gradient", [1, copies], {
+            let values = [vec![In(n); 4], vec![In(rows), weight, gradient]].concat();
+            [values, vec![Size(WIDTH * WIDTH), Real(1.0), Int(rows), Int(WIDTH)]].concat()
         }),
     ]
 }
@@ -154,9 +244,6 @@ fn bijections(rows: usize) -> Vec<Case> {
 fn densities(rows: usize) -> Vec<Case> {
     let (n, lanes) = (rows * WIDTH, team(rows, WIDTH));
     let with = |arguments: Vec<Argument>| [arguments, vec![Int(WIDTH), Int(WIDTH), Size(rows)]].concat();
-    let (k, d) = (8, 4);
-    let (raw, saved) = (rows * k * (1 + 2 * d), rows * k * (2 + 3 * d));
-    let mixture = [Int(k), Int(d), Int(0), Int(k * (1 + 2 * d)), Size(rows)];
     vec![
         case("gaussian_kl", "gaussian_kl_forward", lanes, with(vec![In(n), In(n), Out(rows), Out(n)])),
         case("gaussian_kl", "gaussian_kl_backward", lanes, {
@@ -172,15 +259,31 @@ fn densities(rows: usize) -> Vec<Case> {
         case("gaussian_sample", "gaussian_sample_backward", lanes, {
             with(vec![In(n), In(n), In(n), Adjoint(n), Adjoint(n), Adjoint(n)])
         }),
-        case("mixture_log_density", "mixture_log_density_forward", 32 * rows, {
-            let values = vec![In(rows * d), In(raw), Out(rows), Out(saved), Real(1.0)];
-            [values, mixture.to_vec()].concat()
-        }),
-        case("mixture_sample", "mixture_sample_forward", 32 * rows, {
-            let values = vec![In(raw), In(rows * d), In(rows), Out(rows * d), Out(rows * k)];
-            [values, mixture.to_vec()].concat()
-        }),
     ]
+}
+
+/// Eight components in four dimensions.
+fn mixtures(rows: usize) -> Vec<Case> {
+    let (k, d) = (8, 4);
+    let saved = rows * k * (2 + 3 * d);
+    let of = |what: &'static str, full: usize| {
+        let width = k * (1 + 2 * d + full * d * (d - 1) / 2);
+        let raw = rows * width;
+        let with = |values: Vec<Argument>| [values, vec![Int(k), Int(d), Int(full), Int(width), Size(rows)]].concat();
+        // The weights; of one of the components a sector each of means and of scales, and of the factor one or two.
+        let drawn = Part { len: raw, read: rows * (k + 16 + 12 * full), written: 0 };
+        let forward = with(vec![In(rows * d), In(raw), Out(rows), Out(saved), Real(1.0)]);
+        // The means, and the factor.
+        let known = Part { len: raw, read: rows * (width - k * (1 + d)), written: 0 };
+        let backward = with(vec![In(rows * d), known, In(rows), In(saved), Adjoint(rows * d), Adjoint(raw)]);
+        let sample = with(vec![drawn, In(rows * d), In(rows), Out(rows * d), Out(rows * k)]);
+        [
+            Case { what, ..case("mixture_log_density", "mixture_log_density_forward", 32 * rows, forward) },
+            Case { what, ..case("mixture_log_density", "mixture_log_density_backward", 32 * rows, backward) },
+            Case { what, ..case("mixture_sample", "mixture_sample_forward", 32 * rows, sample) },
+        ]
+    };
+    [of("diagonal", 0), of("full", 1)].concat()
 }
 
 fn sampling(rows: usize) -> Vec<Case> {
@@ -188,15 +291,81 @@ fn sampling(rows: usize) -> Vec<Case> {
     let schedule = Doubles(vec![1.0, 0.1, 20.0, 0.0]);
     // The schedule; EDM's network; uniform times.
     let settings = Doubles(vec![1.0, 0.1, 20.0, 0.0, 2.0, 1.0, 2.0, 0.0, 1e-5, 1.0, 0.0, 0.0]);
+    // Rows in a group, first row, step, and a seed, as halves.
+    let control = Words(vec![rows as u32, 0, 0, 0, 1, 0, 7, 0]);
+    let noise = |uniform| vec![Out(n), control.clone(), Int(3), Int(uniform), Int(WIDTH), Size(rows)];
     vec![
-        case("chains", "advance", team(rows, WIDTH), vec![In(n), Out(n), Changed(rows), Int(WIDTH), Size(rows)]),
+        Case { what: "normal", ..case("plan", "noise", n / 4, noise(0)) },
+        Case { what: "uniform", ..case("plan", "noise", n / 4, noise(1)) },
+        case("chains", "advance", team(rows, WIDTH), vec![In(n), Out(n), In(rows), Int(WIDTH), Size(rows)]),
         case("hmc", "hmc_trajectory", team(rows, WIDTH), {
             let values = vec![In(n), In(n), In(rows * d), In(rows * d), In(rows), Out(n)];
+            [values, vec![Doubles(vec![d as f64]), Size(rows)]].concat()
+        }),
+        case("hmc", "hmc_jump", team(rows, WIDTH), {
+            let values = vec![In(n), In(n), In(rows), In(rows), In(rows), Out(n)];
             [values, vec![Doubles(vec![d as f64]), Size(rows)]].concat()
         }),
         case("noise_schedule", "noise_schedule_forward", rows, {
             vec![In(rows), Out(rows), Out(rows), Out(rows), Out(rows), schedule, Size(rows)]
         }),
+        case("diffusion", "diffusion_time", rows, vec![In(rows), Out(rows), settings.clone(), Size(rows)]),
         case("diffusion", "diffusion_level", rows, vec![In(rows), Out(11 * rows), settings, Size(rows)]),
     ]
+}
+
+/// What a step of training does beside its ops, with as many weights as rows have elements.
+fn training(rows: usize) -> Vec<Case> {
+    let n = rows * WIDTH;
+    let parts = n.div_ceil(256).min(256);
+    let step = Doubles(vec![1e-3, 10.0, 0.9, 0.999, 1.1, 1.01, 1e-8, 0.01, 0.99]);
+    let weights = [In(n), Changed(n), Changed(n), Changed(n), Changed(n)];
+    let one = |kernel, arguments| blocks("optim", kernel, [1, 1], arguments);
+    vec![
+        blocks("optim", "squares", [parts, 1], vec![In(n), OutDoubles(parts), Size(n)]),
+        one("norm", vec![Doubles(vec![1.0; parts]), OutDoubles(1), Int(parts)]),
+        Case {
+            threads: 32,
+            ..one("follow", vec![Doubles(vec![1.0]), Doubles(vec![1.0]), ChangedDoubles(vec![1.0, 1.0, 0.0])])
+        },
+        case("optim", "adam", n, [weights.to_vec(), vec![step, Doubles(vec![1.0]), Size(n)]].concat()),
+        case("plan", "add_lanes", n, vec![In(4 * n), Out(n), Int(4), Size(n)]),
+        Case { threads: 1024, ..blocks("plan", "total", [1, 1], vec![In(n), OutDoubles(1), Size(n)]) },
+    ]
+}
+
+const HIDDEN: usize = 64;
+
+/// A network from 16 columns through two hidden layers of 64 to 16 columns, by tiles of 64 rows or of 16.
+fn network(rows: usize, tall: bool) -> Vec<Case> {
+    let (what, height) = if tall { ("64 rows", 64) } else { ("16 rows", 16) };
+    let shapes = [[WIDTH, HIDDEN], [HIDDEN, HIDDEN], [HIDDEN, WIDTH]];
+    let params = shapes.iter().map(|[depth, cols]| (depth + 1) * cols).sum();
+    let (table, n, kept) = (Words(network_table(&shapes)), rows * WIDTH, 2 * rows * HIDDEN);
+    let last = |first: usize| [Int(first), Int(3), Int(rows), Int(usize::from(tall))];
+    let product = |kernel, grid, arguments: Vec<Argument>| Case { what, ..blocks("linear", kernel, grid, arguments) };
+    let forward = vec![Array(vec![In(n)]), In(params), table.clone(), Out(n), Out(2 * kept), Int(1)];
+    let slopes = Part { len: 2 * kept, read: kept, written: kept };
+    let backward = vec![In(n), In(params), table.clone(), slopes, Array(vec![Out(n)]), Int(0)];
+    let copies = rows.div_ceil(128);
+    let gradients = vec![Array(vec![In(n)]), In(n), In(2 * kept), table, Changed(copies * params)];
+    let range = [Size(params), Size(0), Size(params), Int(rows), Int(usize::from(tall))];
+    let tiles = shapes.iter().map(|[depth, cols]| depth.div_ceil(height) * cols.div_ceil(64)).sum();
+    vec![
+        product("linear_forward", [1, rows.div_ceil(height)], [forward, last(0).to_vec()].concat()),
+        product("linear_input_adjoint", [1, rows.div_ceil(height)], [backward, last(0).to_vec()].concat()),
+        product("linear_gradient", [tiles, copies], [gradients, range.to_vec()].concat()),
+    ]
+}
+
+/// `Table` of the kernels: silu on the hidden layers, slopes before values.
+fn network_table(shapes: &[[usize; 2]; 3]) -> Vec<u32> {
+    let (mut words, mut weight) = (vec![3, 1], 0);
+    for (l, &[depth, cols]) in shapes.iter().enumerate() {
+        let (bias, slope) = (weight + depth * cols, 2 * l * HIDDEN);
+        let [activation, value, slope] = if l < 2 { [4, slope + HIDDEN, slope] } else { [0, 0, u32::MAX as usize] };
+        words.extend([depth, cols, activation, weight, bias, value, slope].map(|n| n as u32));
+        weight = bias + cols;
+    }
+    words
 }

@@ -13,13 +13,16 @@ pub struct Device {
     pub stream: Arc<CudaStream>,
 }
 
+/// An argument by its bytes: an adjoint is an address and 0 for "set", an array the addresses of its values.
+type Words = [u64; 16];
+
 /// A case whose kernel is loaded and whose arguments lie in device memory.
 pub struct Prepared {
     module: sys::CUmodule,
     function: sys::CUfunction,
-    grid: (u32, u32),
-    /// Addresses and numbers by their bytes; an adjoint is an address and 0 for "set".
-    arguments: Vec<[u64; 2]>,
+    blocks: (u32, u32, u32),
+    threads: (u32, u32, u32),
+    arguments: Vec<Words>,
     memory: Vec<u64>,
 }
 
@@ -41,28 +44,42 @@ impl Device {
         let module = unsafe { result::module::load_data(text.as_ptr().cast()) }?;
         // SAFETY: the module is loaded.
         let function = unsafe { result::module::get_function(module, name) }?;
-        let (grid, mut memory) = ((case.blocks as u32, case.threads as u32), Vec::new());
+        let ([x, y], mut memory) = (case.blocks.map(|n| n as u32), Vec::new());
         let place = |argument| self.place(argument, &mut memory);
         let arguments = case.arguments.iter().map(place).collect::<Result<_, _>>()?;
-        Ok(Prepared { module, function, grid, arguments, memory })
+        let (blocks, threads) = ((x, y, 1), (case.threads as u32, 1, 1));
+        Ok(Prepared { module, function, blocks, threads, arguments, memory })
     }
 
     pub fn launch(&self, case: &Prepared) -> Result<(), DriverError> {
         let mut pointers: Vec<*mut c_void> = case.arguments.iter().map(|a| a.as_ptr().cast_mut().cast()).collect();
-        let (blocks, threads) = ((case.grid.0, 1, 1), (case.grid.1, 1, 1));
+        let (function, stream) = (case.function, self.stream.cu_stream());
         // SAFETY: the arguments are those that the kernel declares, and their memory lives as long as the case.
-        unsafe { result::launch_kernel(case.function, blocks, threads, 0, self.stream.cu_stream(), &mut pointers) }
+        unsafe { result::launch_kernel(function, case.blocks, case.threads, 0, stream, &mut pointers) }
     }
 
-    fn place(&self, argument: &Argument, memory: &mut Vec<u64>) -> Result<[u64; 2], DriverError> {
-        let mut numbers = |n: usize| self.copy(&(0..n).map(number).collect::<Vec<f32>>(), memory);
-        Ok(match argument {
-            Argument::In(n) | Argument::Out(n) | Argument::Changed(n) | Argument::Adjoint(n) => [numbers(*n)?, 0],
-            Argument::Words(words) => [self.copy(words, memory)?, 0],
-            Argument::Doubles(numbers) => [self.copy(numbers, memory)?, 0],
-            Argument::Real(value) => [u64::from(value.to_bits()), 0],
-            Argument::Int(value) | Argument::Size(value) => [*value as u64, 0],
-        })
+    fn place(&self, argument: &Argument, memory: &mut Vec<u64>) -> Result<Words, DriverError> {
+        let mut words = [0; 16];
+        if let Argument::Array(values) = argument {
+            for (word, value) in words.iter_mut().zip(values) {
+                *word = self.place(value, memory)?[0];
+            }
+            return Ok(words);
+        }
+        let numbers = |n: usize| (0..n).map(number).collect::<Vec<f32>>();
+        words[0] = match argument {
+            Argument::In(n) | Argument::Out(n) | Argument::Changed(n) | Argument::Adjoint(n) => {
+                self.copy(&numbers(*n), memory)?
+            }
+            Argument::Part { len, .. } => self.copy(&numbers(*len), memory)?,
+            Argument::Words(words) => self.copy(words, memory)?,
+            Argument::Doubles(numbers) | Argument::ChangedDoubles(numbers) => self.copy(numbers, memory)?,
+            Argument::OutDoubles(n) => self.copy(&vec![0.0_f64; *n], memory)?,
+            Argument::Real(value) => u64::from(value.to_bits()),
+            Argument::Int(value) | Argument::Size(value) => *value as u64,
+            Argument::Array(_) => 0,
+        };
+        Ok(words)
     }
 
     fn copy<T: Copy>(&self, values: &[T], memory: &mut Vec<u64>) -> Result<u64, DriverError> {

@@ -34,12 +34,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     );
     if timed {
         println!("peaks: {:.0} GB/s, {:.1} Tflop/s\n", peaks.bandwidth / 1e9, peaks.flops / 1e12);
-        println!("{:32} {:>10} {:>8} {:>8} {:>10}", "kernel", "us", "GB/s", "of peak", "occupancy");
+        println!("{:40} {:>10} {:>8} {:>8} {:>10}", "kernel", "us", "GB/s", "of peak", "occupancy");
     } else {
         println!("moved / least: 1 if each input and output is moved once, what a block asks for twice being cached");
-        println!("sectors, ideal: of 32 bytes that a request of a warp touches, and could have touched\n");
-        let columns = ["moved / least", "sectors", "ideal", "conflicts", "divergent", "registers", "occupancy"];
-        println!("{:32} {}", "kernel", columns.map(|c| format!("{c:>14}")).concat());
+        println!("sectors, ideal: of 32 bytes that a request of a warp touches, and could have touched");
+        println!(
+            "memory, issue: microseconds for 2^20 rows if an A100 did nothing but move them, or give instructions out\n"
+        );
+        println!("{:40} {}", "kernel", COLUMNS.map(|c| format!("{c:>11}")).concat());
     }
     for case in cases(ROWS[usize::from(hardware)]) {
         if timed {
@@ -81,6 +83,15 @@ fn occupancy(case: &Case, needs: &HashMap<String, Needs>) -> (String, String) {
     }
 }
 
+/// What is counted of a kernel.
+const COLUMNS: [&str; 10] =
+    ["KB", "of least", "sectors", "ideal", "conflicts", "divergent", "registers", "occupancy", "memory", "issue"];
+
+/// Of an A100 with 40 GB: bytes per second, and instructions of threads that 108 multiprocessors give out at 1.41 GHz,
+/// four warps at a time.
+const BANDWIDTH: f64 = 1555e9;
+const ISSUE: f64 = 108.0 * 1.41e9 * 4.0 * 32.0;
+
 /// What the simulated device counted of one launch.
 fn count(device: &Device, case: &Case, needs: &HashMap<String, Needs>) -> Result<(), Box<dyn Error>> {
     let prepared = device.prepare(case)?;
@@ -89,16 +100,21 @@ fn count(device: &Device, case: &Case, needs: &HashMap<String, Needs>) -> Result
     device.stream.synchronize()?;
     let counts = cusim::counters(case.kernel);
     let (requests, (registers, occupancy)) = (counts.global_requests as f64, occupancy(case, needs));
+    let (moved, instructions) = ((32 * counts.fetched_sectors) as f64, counts.instructions.iter().sum::<u64>() as f64);
+    let million = 1e6 * (1 << 20) as f64 / ROWS[0] as f64;
     let columns = [
-        format!("{:.2}", (32 * counts.fetched_sectors) as f64 / case.floor() as f64),
+        format!("{:.0}", moved / 1024.0),
+        format!("{:.2}", moved / case.floor() as f64),
         format!("{:.2}", counts.global_sectors as f64 / requests),
         format!("{:.2}", counts.ideal_sectors as f64 / requests),
         counts.bank_conflicts.to_string(),
         format!("{:.0}%", 100.0 * counts.divergent_branches as f64 / counts.branches.max(1) as f64),
         registers,
         occupancy,
+        format!("{:.0}", million * case.floor() as f64 / BANDWIDTH),
+        format!("{:.0}", million * instructions / ISSUE),
     ];
-    println!("{:32} {}", case.kernel, columns.map(|c| format!("{c:>14}")).concat());
+    println!("{:40} {}", case.name(), columns.map(|c| format!("{c:>11}")).concat());
     Ok(())
 }
 
@@ -116,6 +132,6 @@ fn time(device: &Device, case: &Case, needs: &HashMap<String, Needs>, peaks: &Pe
     let seconds = 1e-3 * f64::from(start.elapsed_ms(&end)?) / LAUNCHES as f64;
     let bandwidth = case.floor() as f64 / seconds;
     let (share, occupancy) = (100.0 * bandwidth / peaks.bandwidth, occupancy(case, needs).1);
-    println!("{:32} {:>10.1} {:>8.0} {:>7.0}% {:>10}", case.kernel, 1e6 * seconds, bandwidth / 1e9, share, occupancy);
+    println!("{:40} {:>10.1} {:>8.0} {:>7.0}% {:>10}", case.name(), 1e6 * seconds, bandwidth / 1e9, share, occupancy);
     Ok(())
 }

@@ -13,8 +13,8 @@ inline Grid threads(size_t n) { return {unsigned(n + 255) / 256, 1, 256}; }
 inline Grid warps(size_t n) { return {unsigned(n + 7) / 8, 1, 256}; }
 inline Grid teams(size_t n, size_t cols) { return threads(n * std::min(std::bit_ceil(cols), size_t(32))); }
 inline Grid blocks(size_t n, unsigned threads = 256) { return {unsigned(n), 1, threads}; }
-inline Grid tiles(size_t rows, size_t cols, size_t size) {
-    return {unsigned((cols + size - 1) / size), unsigned((rows + size - 1) / size), 256};
+inline Grid tiles(size_t rows, size_t cols, size_t height, size_t width) {
+    return {unsigned((cols + width - 1) / width), unsigned((rows + height - 1) / height), 256};
 }
 
 // Runs the kernel's threads, each from one wait to the next, in an order that depends on `order`: 0 is that of their

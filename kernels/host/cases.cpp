@@ -1,5 +1,6 @@
 // Every kernel at awkward shapes: one row, primes, a tile and a bit. A kernel needs one line here.
 #include "memory.hpp"
+#include "gemm.cuh"
 #include "mixture.cuh"
 #include "philox.cuh"
 #include "schedule.cuh"
@@ -22,9 +23,14 @@ void cases(size_t rows, size_t cols) {
     for (int operation : {ADD, SUB, MUL})
         RUN(threads(n), arithmetic_forward, in(n), in(rows), out(n), operation, cols, cols, 1, n);
     expect(2, [&](size_t i) { return drawn(0, i) * drawn(1, i / cols); });
-    RUN(threads(n), arithmetic_backward, in(n), in(rows), added(n), real(1), cols, cols, 1, n);
-    RUN(threads(rows), arithmetic_backward, in(n), in(n), set(rows), real(1), cols, 1, cols, rows);
-    RUN(threads(rows), arithmetic_backward, in(n), nullptr, set(rows), real(-1), cols, 1, 1, rows);
+    RUN(teams(rows, cols), arithmetic_backward, in(n), in(rows), added(n), real(1), cols, cols, 1, rows);
+    RUN(teams(rows, cols), arithmetic_backward, in(n), in(n), set(rows), real(1), cols, 1, cols, rows);
+    RUN(teams(rows, cols), arithmetic_backward, in(n), nullptr, set(rows), real(-1), cols, 1, 1, rows);
+    expect(1, [&](size_t row) {
+        double sum = 0;
+        for (size_t col = 0; col < cols; col++) sum -= drawn(0, row * cols + col);
+        return sum;
+    });
 }
 }  // namespace arithmetic
 
@@ -190,19 +196,21 @@ void cases(size_t rows, size_t cols) {
 namespace linear {
 #include "linear.cu"
 // Two layers: tanh on some columns of one input, in reverse, and on two columns of another; then a map to 3 columns.
-void cases(size_t rows, size_t cols) {
+void several(size_t rows, size_t cols, int tall) {
     unsigned hidden = cols, depth = cols + 2, bias = depth * hidden, second = bias + hidden, n = second + 3 * hidden;
-    std::vector<unsigned> words = {2, depth, hidden, 2, 0, bias, hidden, 0, hidden, 3, 0, second, NONE, NONE, NONE};
-    for (unsigned k = 0; k < depth; k++)
-        for (size_t word : {size_t(k >= cols), k < cols ? cols + 3 : 2, k < cols ? cols - 1 - k : k - cols})
-            words.push_back(word);
+    size_t height = tall ? 64 : 16;
+    std::vector<unsigned> words = {2, 0, depth, hidden, 2, 0, bias, hidden, 0, hidden, 3, 0, second, NONE, NONE, NONE};
+    for (unsigned k = 0; k < depth; k++) words.push_back(k >= cols);
+    for (unsigned k = 0; k < depth; k++) words.push_back(k < cols ? cols + 3 : 2);
+    for (unsigned k = 0; k < depth; k++) words.push_back(k < cols ? cols - 1 - k : k - cols);
     auto word = [&](size_t i) { return words[i]; };
     // Column k of what the first layer sees of the inputs, the launch's first buffers.
     auto x = [&](size_t row, size_t k) {
         return k < cols ? drawn(0, row * (cols + 3) + cols - 1 - k) : drawn(1, row * 2 + k - cols);
     };
-    RUN(tiles(rows, 1, TILE), linear_forward, (Inputs{in(rows * (cols + 3)), in(rows * 2)}), in(n),
-        Table{in(words.size(), word)}, out(rows * 3), out(rows * 2 * hidden), 1, 0, 2, rows);
+    auto inputs = [&] { return Inputs{changed(rows * (cols + 3)), changed(rows * 2)}; };
+    RUN(tiles(rows, 1, height, TILE_COLS), linear_forward, inputs(), in(n), Table{in(words.size(), word)}, out(rows * 3),
+        out(rows * 2 * hidden), 1, 0, 2, rows, tall);
     expect(4, [&](size_t i) {
         double sum = 0;
         for (size_t j = 0; j < hidden; j++) {
@@ -212,10 +220,10 @@ void cases(size_t rows, size_t cols) {
         }
         return sum;
     });
-    RUN(tiles(rows, cols, TILE), linear_forward, (Inputs{in(rows * (cols + 3)), in(rows * 2)}), in(n),
-        Table{in(words.size(), word)}, nullptr, changed(rows * 2 * hidden), 0, 0, 1, rows);
-    RUN(tiles(rows, 1, TILE), linear_input_adjoint, in(rows * 3), in(n), Table{in(words.size(), word)},
-        changed(rows * 2 * hidden), (Targets{changed(rows * (cols + 3)), changed(rows * 2)}), 3u, 0, 2, rows);
+    RUN(tiles(rows, cols, height, TILE_COLS), linear_forward, inputs(), in(n), Table{in(words.size(), word)}, nullptr,
+        changed(rows * 2 * hidden), 0, 0, 1, rows, tall);
+    RUN(tiles(rows, 1, height, TILE_COLS), linear_input_adjoint, in(rows * 3), in(n), Table{in(words.size(), word)},
+        changed(rows * 2 * hidden), inputs(), 3u, 0, 2, rows, tall);
     expect(5, [&](size_t i) {
         double sum = drawn(5, i);
         for (size_t j = 0; j < hidden; j++) {
@@ -225,10 +233,11 @@ void cases(size_t rows, size_t cols) {
         }
         return sum;
     });
-    size_t across = (depth + TILE - 1) / TILE * ((hidden + TILE - 1) / TILE) + (hidden + TILE - 1) / TILE, lanes = 2;
-    Grid grid = {unsigned(across), unsigned(lanes), 256};
-    RUN(grid, linear_gradient, (Inputs{in(rows * (cols + 3)), in(rows * 2)}), in(rows * 3), in(rows * 2 * hidden),
-        Table{in(words.size(), word)}, changed(lanes * n), n, 0, n, rows);
+    size_t across = (hidden + TILE_COLS - 1) / TILE_COLS, lanes = 2;
+    size_t down = (depth + height - 1) / height * across + (hidden + height - 1) / height;
+    Grid grid = {unsigned(down), unsigned(lanes), 256};
+    RUN(grid, linear_gradient, inputs(), in(rows * 3), in(rows * 2 * hidden), Table{in(words.size(), word)},
+        changed(lanes * n), n, 0, n, rows, tall);
     expect(5, [&](size_t i) {
         size_t at = i % n, share = (rows + lanes - 1) / lanes, from = i / n * share;
         double sum = drawn(5, i);
@@ -239,6 +248,41 @@ void cases(size_t rows, size_t cols) {
         return sum;
     });
 }
+
+// One layer on all of one input, without a bias, of rows that are whole numbers of 16 bytes.
+void whole(size_t rows, size_t cols, int tall) {
+    size_t d = (cols + 3) / 4 * 4, height = tall ? 64 : 16, n = rows * d;
+    std::vector<unsigned> words = {1, 1, unsigned(d), unsigned(d), 0, 0, NONE, NONE, NONE};
+    auto word = [&](size_t i) { return words[i]; };
+    auto product = [&](auto a, auto b) {
+        return [=](size_t i) {
+            double sum = 0;
+            for (size_t k = 0; k < d; k++) sum += a(i / d * d + k) * b(k, i % d);
+            return sum;
+        };
+    };
+    RUN(tiles(rows, d, height, TILE_COLS), linear_forward, (Inputs{changed(n)}), in(d * d), Table{in(words.size(), word)},
+        out(n), nullptr, 1, 0, 1, rows, tall);
+    expect(3, product([](size_t i) { return drawn(0, i); }, [&](size_t k, size_t j) { return drawn(1, k * d + j); }));
+    RUN(tiles(rows, d, height, TILE_COLS), linear_input_adjoint, in(n), in(d * d), Table{in(words.size(), word)}, nullptr,
+        (Inputs{out(n)}), 0u, 0, 1, rows, tall);
+    expect(3, product([](size_t i) { return drawn(0, i); }, [&](size_t k, size_t j) { return drawn(1, j * d + k); }));
+    Grid grid = {unsigned((d + height - 1) / height * ((d + TILE_COLS - 1) / TILE_COLS)), 1, 256};
+    RUN(grid, linear_gradient, (Inputs{changed(n)}), in(n), nullptr, Table{in(words.size(), word)}, changed(d * d), d * d,
+        0, d * d, rows, tall);
+    expect(3, [&](size_t i) {
+        double sum = drawn(3, i);
+        for (size_t row = 0; row < rows; row++) sum += drawn(0, row * d + i / d) * drawn(1, row * d + i % d);
+        return sum;
+    });
+}
+
+void cases(size_t rows, size_t cols) {
+    for (int tall : {0, 1}) {
+        several(rows, cols, tall);
+        whole(rows, cols, tall);
+    }
+}
 }  // namespace linear
 
 namespace lu_linear {
@@ -248,13 +292,25 @@ void cases(size_t rows, size_t cols) {
     // Far from singular, so that the inverse of many columns stays finite.
     auto weight = [&](size_t i) { return real(drawn(2, i) / double(d)); };
     for (real sign : {1, -1}) {
-        RUN(teams(rows, d), lu_linear_forward, in(n), in(rows), in(d * d, weight), out(n), out(rows), out(n), sign, d,
+        size_t few = (rows + ROWS - 1) / ROWS;
+        RUN(teams(few, d), lu_linear_forward, in(n), in(rows), in(d * d, weight), out(n), out(rows), out(n), sign, d,
             rows);
-        RUN(teams(rows, d), lu_linear_backward, changed(n), in(rows), in(d * d, weight), out(n), added(n), set(rows),
+        RUN(teams(few, d), lu_linear_backward, changed(n), in(rows), in(d * d, weight), out(n), added(n), set(rows),
             sign, d, rows);
-        size_t e = d % 19 + 1, m = rows * e;
-        RUN(blocks((e * e + 31) / 32), lu_linear_gradient, in(m), in(m), in(m), in(m), in(rows), in(e * e, weight),
-            changed(e * e), sign, rows, e);
+        size_t lanes = 2, across = (d + 31) / 32;
+        Grid grid = {unsigned(across * across), unsigned(lanes), 256};
+        RUN(grid, lu_linear_gradient, in(n), in(n), in(n), in(n), in(rows), in(d * d, weight), changed(lanes * d * d),
+            d * d, sign, rows, d);
+        expect(6, [&](size_t i) {
+            size_t at = i % (d * d), row = at / d, col = at % d, share = (rows + lanes - 1) / lanes, begin = i / (d * d) * share;
+            double sum = 0, own = 0, scale = row == col ? exp(weight(at)) : 1;
+            for (size_t r = begin; r < std::min(begin + share, rows); r++) {
+                bool left = col < row;
+                sum += drawn(left ? 0 : 1, r * d + row) * drawn(left ? 2 : 3, r * d + col);
+                own += drawn(4, r);
+            }
+            return drawn(6, i) + double(sign) * (row == col ? sum * scale + own : sum);
+        });
     }
 }
 }  // namespace lu_linear
@@ -268,7 +324,7 @@ void cases(size_t rows, size_t cols) {
             size_t saved = rows * k * (2 + 3 * d);
             RUN(warps(rows), mixture_log_density_forward, in(n), in(rows * width), out(rows), out(saved), real(0.9), k,
                 d, full, width, rows);
-            RUN(warps(rows), mixture_log_density_backward, in(n), in(rows * width), in(rows), changed(saved), added(n),
+            RUN(warps(rows), mixture_log_density_backward, in(n), in(rows * width), in(rows), in(saved), added(n),
                 set(rows * width), k, d, full, width, rows);
         }
 }

@@ -81,6 +81,11 @@ pub struct Backward<'a, T> {
 pub type Kernel = (&'static str, &'static str);
 
 impl<T: Real> Forward<'_, T> {
+    /// How many multiprocessors the device has.
+    pub fn processors(&self) -> usize {
+        self.cuda.processors()
+    }
+
     /// Launches a kernel.
     ///
     /// # Errors
@@ -91,6 +96,11 @@ impl<T: Real> Forward<'_, T> {
 }
 
 impl<T: Real> Backward<'_, T> {
+    /// How many multiprocessors the device has.
+    pub fn processors(&self) -> usize {
+        self.cuda.processors()
+    }
+
     /// Launches a kernel.
     ///
     /// # Errors

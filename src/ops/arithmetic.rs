@@ -116,10 +116,10 @@ impl<T: Real> Kernels<T> for Arithmetic {
             let (width, other_width) = (tile.input_widths[i], tile.input_widths[1 - i]);
             let other = if matches!(self, Self::Mul) { tile.inputs[1 - i] } else { Address::NONE };
             let sign = if i == 1 && matches!(self, Self::Sub) { -T::ONE } else { T::ONE };
-            let (n, shape) = (tile.rows * width, [cols, width, other_width].map(Argument::int));
+            let shape = [cols, width, other_width].map(Argument::int);
             let (dy, other, sign) = (tile.output_adjoints[0].into(), other.into(), Argument::real(sign));
-            let arguments = [dy, other, to.into(), sign, shape[0], shape[1], shape[2], Argument::size(n)];
-            tile.launch(("arithmetic", "arithmetic_backward"), Grid::threads(n), &arguments)?;
+            let arguments = [dy, other, to.into(), sign, shape[0], shape[1], shape[2], Argument::size(tile.rows)];
+            tile.launch(("arithmetic", "arithmetic_backward"), Grid::teams(tile.rows, cols), &arguments)?;
         }
         Ok(())
     }

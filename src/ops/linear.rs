@@ -305,9 +305,21 @@ impl<T: Real> Op<T> for Layers {
     }
 }
 
-/// Rows and columns of the result that a block of threads computes, as in `kernels/linear.cu`.
+/// Columns of the result that a block of threads computes at a time, as in `kernels/gemm.cuh`.
 #[cfg(feature = "cuda")]
-const TILE: usize = 64;
+const WIDTH: usize = 64;
+
+/// Rows of it: 64, or 16 where so few blocks would leave some of the processors idle. A sum has the same bits in either.
+#[cfg(feature = "cuda")]
+fn height(processors: usize, blocks: impl Fn(usize) -> usize) -> usize {
+    if blocks(64) >= processors { 64 } else { 16 }
+}
+
+/// `tall` of the kernels.
+#[cfg(feature = "cuda")]
+fn tall(height: usize) -> Argument {
+    Argument::int(usize::from(height == 64))
+}
 
 /// Layers of up to so many columns are launched together, a block taking its rows through all of them.
 #[cfg(feature = "cuda")]
@@ -315,21 +327,27 @@ const NARROW: usize = 128;
 
 #[cfg(feature = "cuda")]
 impl Layers {
-    /// The layers that each launch has, first to last, and the widest extent of its columns.
+    /// The layers that each launch has, first to last, and into how many columns of tiles its blocks are split.
     fn launches(&self, extent: impl Fn(&Layer) -> usize) -> Vec<(std::ops::Range<usize>, usize)> {
         let count = self.layers.len();
         if self.layers.iter().all(|layer| layer.weight.cols() <= NARROW) {
             return vec![(0..count, 1)];
         }
-        self.layers.iter().enumerate().map(|(l, layer)| (l..l + 1, extent(layer))).collect()
+        self.layers.iter().enumerate().map(|(l, layer)| (l..l + 1, extent(layer).div_ceil(WIDTH))).collect()
+    }
+
+    /// Whether the first layer takes all of one input.
+    fn whole(&self) -> bool {
+        self.columns.len() == 1 && self.columns[0].is_empty()
     }
 }
 
 #[cfg(feature = "cuda")]
 impl<T: Real> Kernels<T> for Layers {
-    /// `Table` of the kernels: the number of layers, `Layer` of each, and `Column` of each of the first one's.
+    /// `Table` of the kernels: the number of layers, whether the first one takes all of one input, `Layer` of each, and of
+    /// all columns that the first one takes the inputs, their widths, and the columns there.
     fn table(&self, inputs: &[usize]) -> Vec<u32> {
-        let mut words = vec![self.layers.len() as u32];
+        let mut words = vec![self.layers.len() as u32, u32::from(self.whole())];
         let mut place = self.gathered();
         for (l, layer) in self.layers.iter().enumerate() {
             let [slope, value] = self.kept(l);
@@ -340,21 +358,25 @@ impl<T: Real> Kernels<T> for Layers {
             words.extend([layer.weight.range().start as u32, bias, (place + slope) as u32, slope_at]);
             place += value + slope;
         }
+        let mut taken: Vec<[usize; 3]> = Vec::new();
         for (i, (&width, columns)) in inputs.iter().zip(&self.columns).enumerate() {
-            let mut column = |c| words.extend([i, width, c].map(|n| n as u32));
-            if columns.is_empty() { (0..width).for_each(&mut column) } else { columns.iter().copied().for_each(column) }
+            let all = if columns.is_empty() { (0..width).collect() } else { columns.clone() };
+            taken.extend(all.into_iter().map(|column| [i, width, column]));
         }
+        words.extend((0..3).flat_map(|part| taken.iter().map(move |column| column[part] as u32)));
         words
     }
 
     fn forward(&self, tile: &cuda::Forward<'_, T>) -> Result<(), Error> {
-        for (layers, cols) in self.launches(|layer| layer.weight.cols()) {
+        for (layers, across) in self.launches(|layer| layer.weight.cols()) {
+            let height = height(tile.processors(), |height| across * tile.rows.div_ceil(height));
             let [keep, first, last, rows] =
                 [usize::from(tile.keep), layers.start, layers.end, tile.rows].map(Argument::int);
             let (inputs, params, table) = (tile.inputs.into(), tile.params.into(), tile.table.into());
             let (output, saved) = (tile.outputs[0].into(), tile.saved.into());
-            let arguments = [inputs, params, table, output, saved, keep, first, last, rows];
-            tile.launch(("linear", "linear_forward"), Grid::tiles(tile.rows, cols, TILE), &arguments)?;
+            let arguments = [inputs, params, table, output, saved, keep, first, last, rows, tall(height)];
+            let grid = Grid::tiles([tile.rows, across], [height, 1]);
+            tile.launch(("linear", "linear_forward"), grid, &arguments)?;
         }
         Ok(())
     }
@@ -367,27 +389,40 @@ impl<T: Real> Kernels<T> for Layers {
         let (dy, table, saved) = (tile.output_adjoints[0].into(), tile.table.into(), tile.saved.into());
         // Without an input that needs an adjoint the first layer passes none on.
         let end = usize::from(adjoints.iter().all(cuda::Adjoint::is_skipped));
-        for (layers, depth) in self.launches(|layer| layer.weight.rows()).into_iter().rev() {
+        for (layers, across) in self.launches(|layer| layer.weight.rows()).into_iter().rev() {
             let layers = layers.start.max(end)..layers.end;
             if layers.is_empty() {
                 continue;
             }
+            let height = height(tile.processors(), |height| across * tile.rows.div_ceil(height));
             let [added, first, last, rows] = [added, layers.start, layers.end, tile.rows].map(Argument::int);
-            let arguments = [dy, tile.params.into(), table, saved, targets[..].into(), added, first, last, rows];
-            tile.launch(("linear", "linear_input_adjoint"), Grid::tiles(tile.rows, depth, TILE), &arguments)?;
+            let (params, targets) = (tile.params.into(), targets[..].into());
+            let arguments = [dy, params, table, saved, targets, added, first, last, rows, tall(height)];
+            let grid = Grid::tiles([tile.rows, across], [height, 1]);
+            tile.launch(("linear", "linear_input_adjoint"), grid, &arguments)?;
         }
-        let Some(lanes) = tile.gradient.lanes() else { return Ok(()) };
-        let tiles = |layer: &Layer| layer.weight.rows().div_ceil(TILE) * layer.weight.cols().div_ceil(TILE);
-        let grid = Grid::blocks(self.layers.iter().map(tiles).sum(), 256).times(lanes.count);
-        let [stride, begin, end] = [lanes.stride, lanes.range.start, lanes.range.end].map(Argument::size);
-        let (inputs, rows) = (tile.inputs.into(), Argument::int(tile.rows));
-        let arguments = [inputs, dy, saved, table, lanes.origin.into(), stride, begin, end, rows];
-        tile.launch(("linear", "linear_gradient"), grid, &arguments)
+        self.gradients(tile)
     }
 }
 
 #[cfg(feature = "cuda")]
 impl Layers {
+    /// The gradients of all weights and biases, given the g of all layers.
+    fn gradients<T: Real>(&self, tile: &cuda::Backward<'_, T>) -> Result<(), Error> {
+        let Some(lanes) = tile.gradient.lanes() else { return Ok(()) };
+        let tiles = |height: usize| {
+            let of = |layer: &Layer| layer.weight.rows().div_ceil(height) * layer.weight.cols().div_ceil(WIDTH);
+            self.layers.iter().map(of).sum::<usize>()
+        };
+        let height = height(tile.processors(), |height| lanes.count * tiles(height));
+        let grid = Grid::blocks(tiles(height), 256).times(lanes.count);
+        let [stride, begin, end] = [lanes.stride, lanes.range.start, lanes.range.end].map(Argument::size);
+        let (inputs, dy, rows) = (tile.inputs.into(), tile.output_adjoints[0].into(), Argument::int(tile.rows));
+        let (saved, table) = (tile.saved.into(), tile.table.into());
+        let arguments = [inputs, dy, saved, table, lanes.origin.into(), stride, begin, end, rows, tall(height)];
+        tile.launch(("linear", "linear_gradient"), grid, &arguments)
+    }
+
     /// Where the inputs' adjoints go. Of one that is set and of which some columns are taken, the others are zero.
     fn adjoints<T: Real>(&self, tile: &cuda::Backward<'_, T>) -> Result<Vec<cuda::Adjoint<T>>, Error> {
         let inputs = tile.input_adjoints.iter().zip(tile.input_widths).zip(&self.columns);

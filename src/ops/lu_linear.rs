@@ -275,6 +275,10 @@ impl<T: Real> Op<T> for LuLinear {
     }
 }
 
+/// Rows of a team of threads, as in `kernels/lu_linear.cu`.
+#[cfg(feature = "cuda")]
+const ROWS: usize = 4;
+
 #[cfg(feature = "cuda")]
 impl<T: Real> Kernels<T> for LuLinear {
     /// z is kept as on the processor.
@@ -284,7 +288,7 @@ impl<T: Real> Kernels<T> for LuLinear {
         let [y, new_ln_det] = [0, 1].map(|i| tile.outputs[i].into());
         let (sign, cols, rows) = (Argument::real(self.sign::<T>()), Argument::int(d), Argument::size(tile.rows));
         let arguments = [x, ln_det, weight, y, new_ln_det, tile.saved.into(), sign, cols, rows];
-        tile.launch(("lu_linear", "lu_linear_forward"), Grid::teams(tile.rows, d), &arguments)
+        tile.launch(("lu_linear", "lu_linear_forward"), Grid::teams(tile.rows.div_ceil(ROWS), d), &arguments)
     }
 
     /// The adjoint of z takes the second half of `saved`.
@@ -295,15 +299,17 @@ impl<T: Real> Kernels<T> for LuLinear {
         let (z, through) = (tile.saved.into(), tile.saved.at(tile.rows * d).into());
         let (sign, cols, rows) = (Argument::real(self.sign::<T>()), Argument::int(d), Argument::size(tile.rows));
         let arguments = [dy, dl, weight, through, dx, dl_in, sign, cols, rows];
-        tile.launch(("lu_linear", "lu_linear_backward"), Grid::teams(tile.rows, d), &arguments)?;
-        let Some(gradient) = tile.gradient.of(self.weight) else { return Ok(()) };
+        tile.launch(("lu_linear", "lu_linear_backward"), Grid::teams(tile.rows.div_ceil(ROWS), d), &arguments)?;
+        let (Some(_), Some(lanes)) = (tile.gradient.of(self.weight), tile.gradient.lanes()) else { return Ok(()) };
         let x = match self.direction {
             Direction::Forward => tile.inputs[0].into(),
             Direction::Inverse => tile.outputs[0].into(),
         };
-        let rows = Argument::int(tile.rows);
-        let arguments = [x, z, through, dy, dl, weight, gradient.into(), sign, rows, cols];
-        tile.launch(("lu_linear", "lu_linear_gradient"), Grid::blocks((d * d).div_ceil(32), 256), &arguments)
+        let gradient = lanes.origin.at(self.weight.range().start).into();
+        let (stride, rows) = (Argument::size(lanes.stride), Argument::int(tile.rows));
+        let arguments = [x, z, through, dy, dl, weight, gradient, stride, sign, rows, cols];
+        let grid = Grid::blocks(d.div_ceil(32).pow(2), 256).times(lanes.count);
+        tile.launch(("lu_linear", "lu_linear_gradient"), grid, &arguments)
     }
 }
 

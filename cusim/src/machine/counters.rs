@@ -84,7 +84,9 @@ impl Counters {
         distinct.dedup();
         self.global_requests += 1;
         self.global_sectors += sectors.len() as u64;
-        self.fetched_sectors += sectors.iter().filter(|&&sector| seen.insert((sector, write))).count() as u64;
+        // What the block has written it reads from the cache; what it has read it still has to write.
+        let mut is_new = |sector| seen.insert((sector, write)) && (write || !seen.contains(&(sector, true)));
+        self.fetched_sectors += sectors.iter().filter(|&&sector| is_new(sector)).count() as u64;
         self.ideal_sectors += ((distinct.len() * size) as u64).div_ceil(32);
         let counter = if write { &mut self.global_bytes_written } else { &mut self.global_bytes_read };
         *counter += bytes;

@@ -48,9 +48,9 @@ impl Grid {
         Self { blocks: (blocks as u32, 1), threads: threads as u32 }
     }
 
-    /// A block of 256 threads for each tile of `size x size` of a `[rows x cols]` matrix.
-    pub fn tiles(rows: usize, cols: usize, size: usize) -> Self {
-        Self { blocks: (cols.div_ceil(size) as u32, rows.div_ceil(size) as u32), threads: THREADS as u32 }
+    /// A block of 256 threads for each tile of `[height x width]` of a `[rows x cols]` matrix.
+    pub fn tiles([rows, cols]: [usize; 2], [height, width]: [usize; 2]) -> Self {
+        Self::blocks(cols.div_ceil(width), THREADS).times(rows.div_ceil(height))
     }
 }
 

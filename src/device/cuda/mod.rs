@@ -30,6 +30,8 @@ pub(crate) struct Cuda {
     context: Arc<CudaContext>,
     stream: Arc<CudaStream>,
     copies: Arc<CudaStream>,
+    /// Multiprocessors.
+    processors: usize,
     functions: Mutex<HashMap<(&'static str, u32), Functions>>,
     /// Held while somebody gives work or waits for it, so that nothing slips into a graph that another captures.
     turn: Mutex<()>,
@@ -76,12 +78,19 @@ impl Cuda {
         unsafe { context.disable_event_tracking() };
         let [stream, copies] = [context.new_stream(), context.new_stream()];
         let (stream, copies) = (stream.map_err(start)?, copies.map_err(start)?);
-        Ok(Self { context, stream, copies, functions: Mutex::default(), turn: Mutex::default() })
+        let count = sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT;
+        let processors = context.attribute(count).map_err(start)?.unsigned_abs() as usize;
+        Ok(Self { context, stream, copies, processors, functions: Mutex::default(), turn: Mutex::default() })
     }
 
     /// The right to give work to the device, until it is dropped.
     pub fn turn(&self) -> MutexGuard<'_, ()> {
         self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many multiprocessors it has.
+    pub fn processors(&self) -> usize {
+        self.processors
     }
 
     /// Waits until all work is done.
