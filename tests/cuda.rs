@@ -164,7 +164,9 @@ fn forward<T: Real>(
     let mut values: Vec<Vec<T>> = outputs.iter().map(|&v| vec![T::ZERO; rows * graph.cols(v).unwrap()]).collect();
     let mut slices: Vec<&mut [T]> = values.iter_mut().map(|v| &mut v[..]).collect();
     // Groups that begin and end inside of the batch.
-    let noise = NoiseRows { seeds: &[7, u64::MAX, 1 << 40], group: 40, first: 17, step: 9 };
+    let (first, group) = (17, 40);
+    let seeds: Vec<u64> = [7, u64::MAX, 1 << 40].into_iter().cycle().take((first + rows).div_ceil(group)).collect();
+    let noise = NoiseRows { seeds: &seeds, group, first, step: 9 };
     plan.forward(params, Batch::with_noise(rows, noise), &[], &mut slices).unwrap();
     values
 }
