@@ -15,16 +15,47 @@
 #define VECTOR (16 / (int)sizeof(real))
 #define SECTOR (32 / (int)sizeof(real))
 
-// Neighbours in memory that move at once.
+// Neighbours in memory: one, or as many as move at once.
 template <int N>
-struct alignas(N * sizeof(real)) Pack {
+struct Pack {
     real of[N];
 };
 
+// By the types of the language that stand for one instruction: of a struct the compiler may read some parts twice.
 template <int N>
-__device__ inline Pack<N> load(const real* from) {
-    return *(const Pack<N>*)from;
+__device__ inline Pack<N> load(const real* from);
+template <int N>
+__device__ inline void store(real* to, const Pack<N>& values);
+template <>
+__device__ inline Pack<1> load(const real* from) {
+    return {{*from}};
 }
+template <>
+__device__ inline void store(real* to, const Pack<1>& values) {
+    *to = values.of[0];
+}
+#ifdef DOUBLE
+template <>
+__device__ inline Pack<2> load(const real* from) {
+    double2 values = *(const double2*)from;
+    return {{values.x, values.y}};
+}
+template <>
+__device__ inline void store(real* to, const Pack<2>& values) {
+    *(double2*)to = make_double2(values.of[0], values.of[1]);
+}
+#else
+template <>
+__device__ inline Pack<4> load(const real* from) {
+    float4 values = *(const float4*)from;
+    return {{values.x, values.y, values.z, values.w}};
+}
+template <>
+__device__ inline void store(real* to, const Pack<4>& values) {
+    *(float4*)to = make_float4(values.of[0], values.of[1], values.of[2], values.of[3]);
+}
+#endif
+
 // N numbers, as many at once as can be.
 template <int N>
 __device__ inline void copy(const real* from, real* to) {
@@ -36,10 +67,6 @@ __device__ inline void copy(const real* from, real* to) {
         for (int e = 0; e < few; e++) to[i + e] = values.of[e];
     }
 }
-template <int N>
-__device__ inline void store(real* to, const Pack<N>& values) {
-    *(Pack<N>*)to = values;
-}
 
 // A matrix with elements (k, i), of which memory has neighbours in k (`ALONG_K`) or in i side by side.
 template <bool ALONG_K>
@@ -47,7 +74,7 @@ struct Matrix {
     const real* data;
     size_t stride;
     static const bool along_k = ALONG_K;
-    __device__ bool aligned() const { return stride % VECTOR == 0 && (size_t)data % sizeof(Pack<VECTOR>) == 0; }
+    __device__ bool aligned() const { return stride % VECTOR == 0 && (size_t)data % 16 == 0; }
     // The element and its neighbours in memory.
     template <int N>
     __device__ Pack<N> at(int k, int i) const {
