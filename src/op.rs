@@ -50,16 +50,16 @@ pub trait Op<T: Real>: Debug + Send + Sync {
         0
     }
 
-    /// Elements that it makes of the parameters once a replay, for all tiles. `passes` says which inputs' adjoints are asked
-    /// for, if a backward pass will follow.
-    fn packed(&self, inputs: &[usize], passes: Option<&[bool]>) -> usize {
+    /// What it makes of the parameters once a replay, for all tiles: elements of each part, for they are made side by side.
+    /// `passes` says which inputs' adjoints are asked for, if a backward pass will follow.
+    fn packed(&self, inputs: &[usize], passes: Option<&[bool]>) -> Vec<usize> {
         let _ = (inputs, passes);
-        0
+        Vec::new()
     }
 
-    /// Makes them, before the first tile.
-    fn pack(&self, params: &[T], inputs: &[usize], passes: Option<&[bool]>, packed: &mut [T]) {
-        let _ = (params, inputs, passes, packed);
+    /// Makes one of these parts, before the first tile.
+    fn pack(&self, params: &[T], inputs: &[usize], passes: Option<&[bool]>, part: usize, packed: &mut [T]) {
+        let _ = (params, inputs, passes, part, packed);
     }
 
     /// Computes the outputs.
@@ -96,7 +96,7 @@ pub struct Forward<'a, T> {
     pub keep: bool,
     /// All parameters.
     pub params: &'a [T],
-    /// What [`Op::pack`] has made of them.
+    /// What [`Op::pack`] has made of them, part after part.
     pub packed: &'a [T],
     /// Widths of the inputs.
     pub input_widths: &'a [usize],
@@ -117,7 +117,7 @@ pub struct Backward<'a, T> {
     pub rows: usize,
     /// All parameters.
     pub params: &'a [T],
-    /// What [`Op::pack`] has made of them.
+    /// What [`Op::pack`] has made of them, part after part.
     pub packed: &'a [T],
     /// Widths of the inputs.
     pub input_widths: &'a [usize],

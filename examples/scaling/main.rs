@@ -65,11 +65,11 @@ impl Figure {
         let floor = least(&mut self.curves.iter().flat_map(|curve| &curve.points).map(|point| point[1]));
         // As far down as the measured costs go.
         let ideal = points.iter().map(|&[n, _]| [n, rate * work(n)]).filter(|point| point[1] > 0.5 * floor);
-        let plot = LinePlot::new(self.title, self.axes).logarithmic([true, true]);
-        self.lines(plot.guide(guide, &ideal.collect::<Vec<_>>()))
+        self.plot([true, true]).guide(guide, &ideal.collect::<Vec<_>>())
     }
 
-    fn lines(&self, plot: LinePlot) -> LinePlot {
+    fn plot(&self, logarithmic: [bool; 2]) -> LinePlot {
+        let plot = LinePlot::new(self.title, self.axes).logarithmic(logarithmic);
         self.curves.iter().fold(plot, |plot, curve| plot.line(curve.name, &curve.points))
     }
 
@@ -107,7 +107,7 @@ fn measure(quick: bool) -> Result<[Figure; 5], Box<dyn Error>> {
         },
         Figure {
             title: "memory of drawing",
-            axes: ["count", "peak resident MB"],
+            axes: ["draws for one observation; observations", "peak resident MB"],
             curves: memory_curves(some(&DRAWS), some(&OBSERVATIONS))?,
         },
     ])
@@ -115,16 +115,20 @@ fn measure(quick: bool) -> Result<[Figure; 5], Box<dyn Error>> {
 
 fn memory_curves(draws: &[usize], observations: &[usize]) -> Result<Vec<Curve>, Box<dyn Error>> {
     Ok(vec![
-        Curve::measure("draws for one observation", draws, |n| memory::of("draws", n))?,
-        Curve::measure("observations, ten draws each", observations, |n| memory::of("observations", n))?,
+        Curve::measure("draws", draws, |n| memory::of("draws", n))?,
+        Curve::measure("observations", observations, |n| memory::of("observations", n))?,
     ])
 }
 
 fn plot(figures: &[Figure; 5], folder: &Path) -> Result<(), retrodict::Error> {
     let [batch, width, parameters, observations, memory] = figures;
-    let gains = [(batch, "rows of a batch"), (parameters, "parameters"), (observations, "observations")];
+    let gains = [(batch, "rows"), (parameters, "parameters"), (observations, "observations")];
     let gains = gains.map(|(figure, name)| figure.gain(name));
-    let gains = Figure { title: "gain by the second thread", axes: ["count", "times faster"], curves: gains.into() };
+    let gains = Figure {
+        title: "gain by the second thread",
+        axes: ["rows; parameters; observations", "times faster"],
+        curves: gains.into(),
+    };
     let longest = gains.curves.iter().flat_map(|curve| &curve.points).fold(1.0, |n: f64, point| n.max(point[0]));
     let linear = |n| n;
     let kept = [1e5, 1e7].map(|draws| [draws, 8.0 * DIM as f64 * draws / f64::from(1 << 20)]);
@@ -133,12 +137,8 @@ fn plot(figures: &[Figure; 5], folder: &Path) -> Result<(), retrodict::Error> {
         width.beside("as the operations", |n| flow_operations(256, n as usize)),
         parameters.beside("linear", linear),
         observations.beside("linear", linear),
-        memory.lines(LinePlot::new(memory.title, memory.axes).logarithmic([true, true]).guide("all draws kept", &kept)),
-        gains.lines(
-            LinePlot::new(gains.title, gains.axes)
-                .logarithmic([true, false])
-                .guide("ideal", &[[1.0, 2.0], [longest, 2.0]]),
-        ),
+        memory.plot([true, true]).guide("all draws kept", &kept),
+        gains.plot([true, false]).guide("ideal", &[[1.0, 2.0], [longest, 2.0]]),
     ];
     let picture = line_plots(&panels, 3)?;
     picture.write(folder.join("scaling.svg"))?;

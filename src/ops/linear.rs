@@ -239,18 +239,18 @@ impl<T: Real> Op<T> for Layers {
     }
 
     /// The blocks of all weights, then the transposes of those that a backward needs.
-    fn packed(&self, inputs: &[usize], passes: Option<&[bool]>) -> usize {
+    fn packed(&self, inputs: &[usize], passes: Option<&[bool]>) -> Vec<usize> {
         let blocks = self.blocks(inputs).map(|(layer, _, rows)| Packed::<T>::len(rows, layer.weight.cols()));
         let transposed = self.transposed(inputs, passes);
-        blocks.chain(transposed.map(|(layer, _, rows)| Packed::<T>::len(layer.weight.cols(), rows))).sum()
+        blocks.chain(transposed.map(|(layer, _, rows)| Packed::<T>::len(layer.weight.cols(), rows))).collect()
     }
 
-    fn pack(&self, params: &[T], inputs: &[usize], passes: Option<&[bool]>, mut packed: &mut [T]) {
+    fn pack(&self, params: &[T], inputs: &[usize], passes: Option<&[bool]>, part: usize, mut packed: &mut [T]) {
         let matrix = |(layer, start, rows): (&Layer, usize, usize)| {
             Mat::new(&params[layer.weight.range()][layer.block(start, rows)], rows, layer.weight.cols())
         };
         let transposed = self.transposed(inputs, passes).map(|block| matrix(block).t());
-        self.blocks(inputs).map(matrix).chain(transposed).for_each(|block| block.pack(&mut packed));
+        self.blocks(inputs).map(matrix).chain(transposed).skip(part).take(1).for_each(|block| block.pack(&mut packed));
     }
 
     fn forward(&self, tile: &mut Forward<'_, T>) {
@@ -280,7 +280,8 @@ impl<T: Real> Op<T> for Layers {
         let rows = tile.rows;
         let (gathered, mut rest) = std::mem::take(&mut tile.saved).split_at_mut(rows * self.gathered());
         let mut g = std::mem::take(&mut tile.output_adjoints[0]);
-        let mut packed = &tile.packed[Op::<T>::packed(self, tile.input_widths, None)..];
+        let blocks = self.blocks(tile.input_widths).map(|(layer, _, rows)| Packed::<T>::len(rows, layer.weight.cols()));
+        let mut packed = &tile.packed[blocks.sum()..];
         for (l, layer) in self.layers.iter().enumerate().rev() {
             let (front, slope) = rest.split_at_mut(rest.len() - rows * self.kept(l)[0]);
             if !slope.is_empty() {

@@ -66,11 +66,12 @@ impl<T> Replay<T> {
     }
 }
 
-impl<T: Real> Replay<T> {
-    /// Fills its part of what is packed.
-    pub fn pack(&self, params: &[T], packed: &mut [T]) {
-        self.node.op.pack(params, &self.input_widths, self.passes.as_deref(), packed);
-    }
+/// A part of what is packed for all tiles: the place of its op in the forward pass, and which of the op's parts it is.
+#[derive(Clone, Debug)]
+pub(super) struct Pack {
+    of: usize,
+    part: usize,
+    pub range: Range<usize>,
 }
 
 /// One op of the backward pass; `of` is its place in the forward pass.
@@ -105,8 +106,21 @@ pub(super) struct Program<T> {
     pub slots: Vec<Slot>,
     /// Workspace elements per row.
     pub width: usize,
+    /// What is packed for all tiles.
+    pub packs: Vec<Pack>,
+}
+
+impl<T: Real> Program<T> {
     /// Elements that are packed for all tiles.
-    pub packed: usize,
+    pub fn packed(&self) -> usize {
+        self.packs.last().map_or(0, |pack| pack.range.end)
+    }
+
+    /// Fills one part of what is packed.
+    pub fn pack(&self, pack: &Pack, params: &[T], to: &mut [T]) {
+        let Replay { node, input_widths, passes, .. } = &self.forward[pack.of];
+        node.op.pack(params, input_widths, passes.as_deref(), pack.part, to);
+    }
 }
 
 /// Compiles the part of the graph that the request needs.
@@ -186,16 +200,22 @@ fn untouched(trained: &Range<usize>, backward: &[Reverse]) -> Vec<Range<usize>> 
     ends.zip(starts).filter(|(end, start)| end < start).map(|(end, start)| end..start).collect()
 }
 
-/// Gives each op its part of what is packed; returns the length of the whole.
-fn packed<T: Real>(forward: &mut [Replay<T>], backward: &[Reverse]) -> usize {
+/// Gives each op its part of what is packed; returns the parts of these.
+fn packs<T: Real>(forward: &mut [Replay<T>], backward: &[Reverse]) -> Vec<Pack> {
     for reverse in backward {
         let passes = reverse.input_adjoints.iter().map(|&target| target != Target::Skip);
         forward[reverse.of].passes = Some(passes.collect());
     }
-    forward.iter_mut().fold(0, |start, step| {
-        step.packed = start..start + step.node.op.packed(&step.input_widths, step.passes.as_deref());
-        step.packed.end
-    })
+    let (mut packs, mut end) = (Vec::new(), 0);
+    for (of, step) in forward.iter_mut().enumerate() {
+        step.packed.start = end;
+        for (part, len) in step.node.op.packed(&step.input_widths, step.passes.as_deref()).into_iter().enumerate() {
+            packs.push(Pack { of, part, range: end..end + len });
+            end += len;
+        }
+        step.packed.end = end;
+    }
+    packs
 }
 
 /// Walks forward, then backward, giving each value, adjoint and saved block a buffer and following how long it lives.
@@ -226,7 +246,7 @@ impl<T: Real> Compiler<'_, T> {
         let last = 2 * end;
         let input_gradients = self.request.inputs.iter().map(|&v| self.input_gradient(v, last)).collect();
         let (slots, width) = place(&self.buffers);
-        let packed = packed(&mut forward, &backward);
+        let packs = packs(&mut forward, &backward);
         let params = self.nodes.iter().flat_map(|n| n.op.params()).map(|p| p.range().end);
         let trained = self.request.params.clone().unwrap_or(0..0);
         Program {
@@ -242,7 +262,7 @@ impl<T: Real> Compiler<'_, T> {
             input_gradients,
             slots,
             width,
-            packed,
+            packs,
         }
     }
 

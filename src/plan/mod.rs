@@ -238,7 +238,7 @@ impl<T: Real> Graph<T> {
         // Lanes that sum a gradient are part of the result; others only share the work.
         let lanes = if program.trained.is_empty() { device.pool().threads() } else { GRADIENT_LANES };
         Ok(Plan {
-            packed: Aligned::zeros(program.packed),
+            packed: Aligned::zeros(program.packed()),
             gradients: (1..lanes).map(|_| Aligned::zeros(program.trained.len())).collect(),
             program,
             lanes: (0..lanes).map(|_| Lane::new()).collect(),
@@ -457,13 +457,13 @@ impl<T: Real> Plan<T> {
     }
 }
 
-/// Lets each op make what its tiles share of the parameters.
+/// Lets the ops make what their tiles share of the parameters.
 fn pack<T: Real>(program: &Program<T>, params: &[T], packed: &mut [T], pool: &Pool) {
     let packed = Disjoint::new(packed);
-    pool.run(program.forward.len(), &|i| {
-        let step = &program.forward[i];
-        // SAFETY: the ops' parts are disjoint.
-        step.pack(params, unsafe { packed.range(step.packed.clone()) });
+    pool.run(program.packs.len(), &|i| {
+        let pack = &program.packs[i];
+        // SAFETY: the parts are disjoint.
+        program.pack(pack, params, unsafe { packed.range(pack.range.clone()) });
     });
 }
 

@@ -102,12 +102,12 @@ impl<T: Real> Op<T> for Nested<T> {
         self.program.width + temporary
     }
 
-    fn packed(&self, _: &[usize], _: Option<&[bool]>) -> usize {
-        self.program.packed
+    fn packed(&self, _: &[usize], _: Option<&[bool]>) -> Vec<usize> {
+        self.program.packs.iter().map(|pack| pack.range.len()).collect()
     }
 
-    fn pack(&self, params: &[T], _: &[usize], _: Option<&[bool]>, packed: &mut [T]) {
-        self.program.forward.iter().for_each(|step| step.pack(params, &mut packed[step.packed.clone()]));
+    fn pack(&self, params: &[T], _: &[usize], _: Option<&[bool]>, part: usize, packed: &mut [T]) {
+        self.program.pack(&self.program.packs[part], params, packed);
     }
 
     fn forward(&self, tile: &mut Forward<'_, T>) {

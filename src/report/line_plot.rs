@@ -92,7 +92,7 @@ impl LinePlot {
         let (mut x, mut row) = (0.0, 0);
         let places = self.lines.iter().map(|line| {
             let width = KEY + LEGEND.width(&line.name);
-            if x > 0.0 && x + width > WIDTH + GAP {
+            if x > 0.0 && x + width > WIDTH + MARGIN / 2.0 {
                 (x, row) = (0.0, row + 1);
             }
             x += width + APART;

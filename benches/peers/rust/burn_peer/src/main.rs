@@ -5,15 +5,11 @@ use burn::nn::{Linear, LinearConfig};
 use burn::optim::{AdamConfig, GradientsParams, ModuleOptimizer};
 use burn::tensor::activation::{log_softmax, relu, silu};
 use burn::tensor::{Device, Distribution, Int, Tensor, TensorData};
-use std::time::Instant;
-use workloads::numbers::{normal, permutation, uniform};
-use workloads::worker::{Job, serve};
-use workloads::{CHECK_STEPS, DRAWS, Kind, LANGEVIN_STEP, LEARNING_RATE, Workload, sigma, sigma_embedding};
-
-/// ln(2 pi) / 2
-const HALF_LN_TAU: f64 = 0.918_938_533_204_672_8;
-/// Rows of a call of W7, unless PEERS_CHUNK says otherwise.
-const CHUNK: usize = 1000;
+use workloads::numbers::{normal, permutation};
+use workloads::worker::{Job, framework};
+use workloads::{
+    CHECK_STEPS, DRAWS, HALF_LN_TAU, Kind, LANGEVIN_STEP, LEARNING_RATE, Workload, sigma, sigma_embedding,
+};
 
 fn t<const D: usize>(v: Vec<f32>, shape: [usize; D], dev: &Device) -> Tensor<D> {
     Tensor::from_data(TensorData::new(v, shape), dev)
@@ -157,9 +153,7 @@ impl Peer {
                 let (a, b) = w.pairs();
                 (t(a, [w.rows, w.dim], &dev), t(b, [w.rows, w.context], &dev))
             }
-            Kind::Langevin => {
-                (t(uniform(5, w.batch * w.dim).iter().map(|u| 2.0 * u - 1.0).collect(), [w.batch, w.dim], &dev), zero)
-            }
+            Kind::Langevin => (t(w.chains(), [w.batch, w.dim], &dev), zero),
             _ => (t(w.table(), [w.rows, w.dim], &dev), zero),
         };
         Peer {
@@ -291,19 +285,10 @@ impl Job for Peer {
         }
     }
     fn items(&self) -> usize {
-        match self.w.kind {
-            Kind::Langevin | Kind::Sample | Kind::LogProb => self.w.batch,
-            _ => 1,
-        }
+        self.w.items()
     }
 }
 
 fn main() -> std::io::Result<()> {
-    let start = Instant::now();
-    let arguments: Vec<String> = std::env::args().collect();
-    // SAFETY: no other thread is running yet.
-    unsafe { std::env::set_var("RAYON_NUM_THREADS", &arguments[2]) };
-    let chunk = std::env::var("PEERS_CHUNK").ok().and_then(|n| n.parse().ok()).unwrap_or(CHUNK);
-    let workload = Workload::named(&arguments[1], chunk).expect("a workload");
-    serve(&mut Peer::new(workload, &Device::flex()), start)
+    framework(|workload| Peer::new(workload, &Device::flex()))
 }

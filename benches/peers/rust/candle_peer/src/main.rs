@@ -2,15 +2,11 @@
 
 use candle_core::{DType, Device, Result, Tensor, Var};
 use candle_nn::{AdamW, Linear, Module, Optimizer, ParamsAdamW};
-use std::time::Instant;
-use workloads::numbers::{normal, permutation, uniform};
-use workloads::worker::{Job, serve};
-use workloads::{CHECK_STEPS, DRAWS, Kind, LANGEVIN_STEP, LEARNING_RATE, Workload, sigma, sigma_embedding};
-
-/// ln(2 pi) / 2
-const HALF_LN_TAU: f64 = 0.918_938_533_204_672_8;
-/// Rows of a call of W7, unless PEERS_CHUNK says otherwise.
-const CHUNK: usize = 1000;
+use workloads::numbers::{normal, permutation};
+use workloads::worker::{Job, framework};
+use workloads::{
+    CHECK_STEPS, DRAWS, HALF_LN_TAU, Kind, LANGEVIN_STEP, LEARNING_RATE, Workload, sigma, sigma_embedding,
+};
 
 fn t(v: Vec<f32>, shape: &[usize]) -> Tensor {
     Tensor::from_vec(v, shape, &Device::Cpu).unwrap()
@@ -149,10 +145,7 @@ impl Peer {
                 let (a, b) = w.pairs();
                 (t(a, &[w.rows, w.dim]), t(b, &[w.rows, w.context]))
             }
-            Kind::Langevin => (
-                t(uniform(5, w.batch * w.dim).iter().map(|u| 2.0 * u - 1.0).collect(), &[w.batch, w.dim]),
-                zero.clone(),
-            ),
+            Kind::Langevin => (t(w.chains(), &[w.batch, w.dim]), zero.clone()),
             _ => (t(w.table(), &[w.rows, w.dim]), zero.clone()),
         };
         let prm = ParamsAdamW { lr: LEARNING_RATE, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.0 };
@@ -287,19 +280,10 @@ impl Job for Peer {
         }
     }
     fn items(&self) -> usize {
-        match self.w.kind {
-            Kind::Langevin | Kind::Sample | Kind::LogProb => self.w.batch,
-            _ => 1,
-        }
+        self.w.items()
     }
 }
 
 fn main() -> std::io::Result<()> {
-    let start = Instant::now();
-    let arguments: Vec<String> = std::env::args().collect();
-    // SAFETY: no other thread is running yet.
-    unsafe { std::env::set_var("RAYON_NUM_THREADS", &arguments[2]) };
-    let chunk = std::env::var("PEERS_CHUNK").ok().and_then(|n| n.parse().ok()).unwrap_or(CHUNK);
-    let workload = Workload::named(&arguments[1], chunk).expect("a workload");
-    serve(&mut Peer::new(workload), start)
+    framework(Peer::new)
 }

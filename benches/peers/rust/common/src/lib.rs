@@ -5,4 +5,6 @@ pub mod numbers;
 pub mod worker;
 mod workload;
 
-pub use workload::{CHECK_STEPS, DRAWS, Kind, LANGEVIN_STEP, LEARNING_RATE, LEVELS, Workload, sigma, sigma_embedding};
+pub use workload::{
+    CHECK_STEPS, DRAWS, HALF_LN_TAU, Kind, LANGEVIN_STEP, LEARNING_RATE, LEVELS, Workload, sigma, sigma_embedding,
+};

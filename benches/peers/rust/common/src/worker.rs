@@ -3,6 +3,8 @@
 use std::io::{self, BufRead, Write};
 use std::time::Instant;
 
+use crate::Workload;
+
 /// What a worker does.
 pub trait Job {
     /// n steps, finished when it returns.
@@ -49,6 +51,22 @@ pub fn serve(job: &mut dyn Job, start: Instant) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// The main function of a framework's worker, `PROGRAM WORKLOAD THREADS`: its threads are those of rayon. A call of W7 has
+/// 1000 rows, unless PEERS_CHUNK says otherwise.
+///
+/// # Errors
+/// As [`serve`], or if the arguments are not these.
+pub fn framework<J: Job>(job: impl FnOnce(Workload) -> J) -> io::Result<()> {
+    let start = Instant::now();
+    let arguments: Vec<String> = std::env::args().collect();
+    let [_, name, threads] = &arguments[..] else { return Err(io::Error::other("usage: PROGRAM WORKLOAD THREADS")) };
+    // SAFETY: no other thread is running yet.
+    unsafe { std::env::set_var("RAYON_NUM_THREADS", threads) };
+    let chunk = std::env::var("PEERS_CHUNK").ok().and_then(|n| n.parse().ok()).unwrap_or(1000);
+    let workload = Workload::named(name, chunk).ok_or_else(|| io::Error::other(format!("no workload: {name}")))?;
+    serve(&mut job(workload), start)
 }
 
 /// Milliseconds per step of every chunk of `steps` that was begun within `seconds`.

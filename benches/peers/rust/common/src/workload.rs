@@ -8,6 +8,8 @@ pub const LEARNING_RATE: f64 = 5e-4;
 pub const CHECK_STEPS: usize = 10;
 /// Draws for each observation of W7s.
 pub const DRAWS: usize = 1000;
+/// ln(2π) / 2
+pub const HALF_LN_TAU: f64 = 0.918_938_533_204_672_8;
 /// Noise levels of W3 and W4.
 pub const LEVELS: usize = 10;
 /// Step size of the Langevin updates at the last level.
@@ -75,6 +77,14 @@ impl Workload {
         })
     }
 
+    /// Rows of work in a step: of inference those of the batch, 1 for training.
+    pub fn items(&self) -> usize {
+        match self.kind {
+            Kind::Langevin | Kind::Sample | Kind::LogProb => self.batch,
+            Kind::Flow | Kind::Dsm | Kind::Vae | Kind::Mdn => 1,
+        }
+    }
+
     /// (outputs, inputs) of the linear maps, in the order of the parameters.
     pub fn linear_shapes(&self) -> Vec<(usize, usize)> {
         let (d, h, k) = (self.dim, self.hidden, self.latent);
@@ -121,6 +131,11 @@ impl Workload {
             Kind::Vae => uniform(1, self.rows * self.dim),
             _ => normal(1, self.rows * self.dim).iter().map(|x| 0.5 * x).collect(),
         }
+    }
+
+    /// Where the chains of W4 start, `[batch x dim]`.
+    pub fn chains(&self) -> Vec<f32> {
+        uniform(5, self.batch * self.dim).iter().map(|u| 2.0 * u - 1.0).collect()
     }
 
     /// The noise of a check's step `t`, `[batch x cols]`.
