@@ -72,12 +72,12 @@ def assemble(ptxas, file):
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode != 0:
             yield f"{file.name}, {card}: {done.stderr}"
-        entries = re.findall(
-            r"Compiling entry function '(\w+)'.*?(\d+) bytes spill stores.*?Used (\d+) registers", done.stderr, re.S
-        )
-        for name, spilled, registers in entries:
+        # Kernels, and functions that they call.
+        functions = re.findall(r"Function properties for (\w+)\n.*?(\d+) bytes spill stores", done.stderr)
+        for name, spilled in functions:
             if int(spilled) > 0:
                 yield f"{file.name}, {card}: {name} spills {spilled} bytes"
+        for name, registers in re.findall(r"entry function '(\w+)'.*?Used (\d+) registers", done.stderr, re.S):
             if int(registers) * threads[name] > REGISTERS:
                 yield f"{file.name}, {card}: {name} needs {registers} registers x {threads[name]} threads"
 

@@ -32,15 +32,18 @@ KERNEL scale_shift_backward(
 }
 
 // The parameters' gradients, either of which may be missing. `values` are the inputs forward and the outputs in the
-// inverse. A block has 32 columns; each of its 8 warps adds up every eighth row.
+// inverse. A block has 32 columns, and `blockIdx.y` counts shares of the rows, each of which adds to its own copy of the
+// gradient, `stride` elements after that of the share before; each of a block's 8 warps adds up every eighth row.
 KERNEL scale_shift_gradient(
-    const real* dy, const real* dl, const real* values, const real* log_scale, real* ds, real* dt, real sign, int rows,
-    int width) {
+    const real* dy, const real* dl, const real* values, const real* log_scale, real* ds, real* dt, size_t stride,
+    real sign, int rows, int width) {
     __shared__ real parts[3][8][WARP];
     int warp = threadIdx.x / WARP, lane = lane_index(), col = blockIdx.x * WARP + lane;
+    int share = (rows + gridDim.y - 1) / gridDim.y, begin = blockIdx.y * share;
+    int end = rows < begin + share ? rows : begin + share;
     real along = real(0), plain = real(0), own = real(0);
     if (col < width)
-        for (int row = warp; row < rows; row += 8) {
+        for (int row = begin + warp; row < end; row += 8) {
             size_t i = (size_t)row * width + col;
             along += dy[i] * values[i];
             plain += dy[i];
@@ -58,6 +61,7 @@ KERNEL scale_shift_gradient(
     }
     real scale = exponential(sign * log_scale[col]);
     bool forward = sign > real(0);
-    if (ds) ds[col] += forward ? along * scale + own : -(along + own);
-    if (dt) dt[col] += forward ? plain : -(plain * scale);
+    size_t at = blockIdx.y * stride + col;
+    if (ds) ds[at] += forward ? along * scale + own : -(along + own);
+    if (dt) dt[at] += forward ? plain : -(plain * scale);
 }

@@ -109,6 +109,7 @@ pub fn cases(rows: usize) -> Vec<Case> {
         training(rows),
         network(rows, true),
         network(rows, false),
+        wide_layer(rows),
     ]
     .concat()
 }
@@ -224,8 +225,9 @@ fn linear_maps(rows: usize) -> Vec<Case> {
         case("scale_shift", "scale_shift_backward", lanes, {
             with(vec![In(n), In(rows), In(WIDTH), Adjoint(n), Adjoint(rows)])
         }),
-        blocks("scale_shift", "scale_shift_gradient", [1, 1], {
-            let gradients = [Changed(WIDTH), Changed(WIDTH), Real(1.0), Int(rows), Int(WIDTH)];
+        blocks("scale_shift", "scale_shift_gradient", [1, copies], {
+            let gradient = Changed(copies * WIDTH);
+            let gradients = [gradient.clone(), gradient, Size(WIDTH), Real(1.0), Int(rows), Int(WIDTH)];
             [vec![In(n), In(rows), In(n), In(WIDTH)], gradients.to_vec()].concat()
         }),
         case("lu_linear", "lu_linear_forward", few, {
@@ -338,33 +340,53 @@ const HIDDEN: usize = 64;
 
 /// A network from 16 columns through two hidden layers of 64 to 16 columns, by tiles of 64 rows or of 16.
 fn network(rows: usize, tall: bool) -> Vec<Case> {
-    let (what, height) = if tall { ("64 rows", 64) } else { ("16 rows", 16) };
+    let (what, kept) = (if tall { "64 rows" } else { "16 rows" }, 2 * rows * HIDDEN);
     let shapes = [[WIDTH, HIDDEN], [HIDDEN, HIDDEN], [HIDDEN, WIDTH]];
+    products(what, rows, tall, &shapes, 1, kept)
+}
+
+/// A layer of 256 columns on as many, whose blocks share the columns.
+fn wide_layer(rows: usize) -> Vec<Case> {
+    products("256 columns", rows, true, &[[256, 256]], 256 / 64, 0)
+}
+
+/// The products of layers, of which those but the last keep so many values, and as many slopes.
+fn products(
+    what: &'static str,
+    rows: usize,
+    tall: bool,
+    shapes: &[[usize; 2]],
+    across: usize,
+    kept: usize,
+) -> Vec<Case> {
+    let (layers, height, copies) = (shapes.len(), if tall { 64 } else { 16 }, rows.div_ceil(128));
     let params = shapes.iter().map(|[depth, cols]| (depth + 1) * cols).sum();
-    let (table, n, kept) = (Words(network_table(&shapes)), rows * WIDTH, 2 * rows * HIDDEN);
-    let last = |first: usize| [Int(first), Int(3), Int(rows), Int(usize::from(tall))];
-    let product = |kernel, grid, arguments: Vec<Argument>| Case { what, ..blocks("linear", kernel, grid, arguments) };
-    let forward = vec![Array(vec![In(n)]), In(params), table.clone(), Out(n), Out(2 * kept), Int(1)];
+    let [x, y] = [shapes[0][0], shapes[layers - 1][1]].map(|cols| rows * cols);
+    let table = Words(layer_table(shapes));
+    let last = || [Int(0), Int(layers), Int(rows), Int(usize::from(tall))];
+    let product =
+        |kernel, grid, arguments: [&[Argument]; 2]| Case { what, ..blocks("linear", kernel, grid, arguments.concat()) };
+    let forward = [Array(vec![In(x)]), In(params), table.clone(), Out(y), Out(2 * kept), Int(1)];
     let slopes = Part { len: 2 * kept, read: kept, written: kept };
-    let backward = vec![In(n), In(params), table.clone(), slopes, Array(vec![Out(n)]), Int(0)];
-    let copies = rows.div_ceil(128);
-    let gradients = vec![Array(vec![In(n)]), In(n), In(2 * kept), table, Changed(copies * params)];
+    let backward = [In(y), In(params), table.clone(), slopes, Array(vec![Out(x)]), Int(0)];
+    let gradients = [Array(vec![In(x)]), In(y), In(2 * kept), table, Changed(copies * params)];
     let range = [Size(params), Size(0), Size(params), Int(rows), Int(usize::from(tall))];
     let tiles = shapes.iter().map(|[depth, cols]| depth.div_ceil(height) * cols.div_ceil(64)).sum();
+    let grid = [across, rows.div_ceil(height)];
     vec![
-        product("linear_forward", [1, rows.div_ceil(height)], [forward, last(0).to_vec()].concat()),
-        product("linear_input_adjoint", [1, rows.div_ceil(height)], [backward, last(0).to_vec()].concat()),
-        product("linear_gradient", [tiles, copies], [gradients, range.to_vec()].concat()),
+        product("linear_forward", grid, [&forward, &last()]),
+        product("linear_input_adjoint", grid, [&backward, &last()]),
+        product("linear_gradient", [tiles, copies], [&gradients, &range]),
     ]
 }
 
 /// `Table` of the kernels: silu on the hidden layers, slopes before values.
-fn network_table(shapes: &[[usize; 2]; 3]) -> Vec<u32> {
-    let (mut words, mut weight) = (vec![3, 1], 0);
+fn layer_table(shapes: &[[usize; 2]]) -> Vec<u32> {
+    let (mut words, mut weight) = (vec![shapes.len() as u32, 1], 0);
     for (l, &[depth, cols]) in shapes.iter().enumerate() {
-        let (bias, slope) = (weight + depth * cols, 2 * l * HIDDEN);
-        let [activation, value, slope] = if l < 2 { [4, slope + HIDDEN, slope] } else { [0, 0, u32::MAX as usize] };
-        words.extend([depth, cols, activation, weight, bias, value, slope].map(|n| n as u32));
+        let (bias, slope, last) = (weight + depth * cols, 2 * l * HIDDEN, l + 1 == shapes.len());
+        let [f, value, slope] = if last { [0, 0, u32::MAX as usize] } else { [4, slope + HIDDEN, slope] };
+        words.extend([depth, cols, f, weight, bias, value, slope].map(|n| n as u32));
         weight = bias + cols;
     }
     words

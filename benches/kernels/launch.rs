@@ -84,7 +84,7 @@ impl Device {
 
     fn copy<T: Copy>(&self, values: &[T], memory: &mut Vec<u64>) -> Result<u64, DriverError> {
         // SAFETY: nothing reads the memory before it is written.
-        let address = unsafe { result::malloc_sync(size_of_val(values)) }?;
+        let address = unsafe { result::malloc_sync(size_of_val(values).max(1)) }?;
         memory.push(address);
         // SAFETY: the memory is as long as the values, which are there until the copy is done.
         unsafe { result::memcpy_htod_async(address, values, self.stream.cu_stream()) }?;

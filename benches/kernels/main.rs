@@ -100,6 +100,15 @@ fn count(device: &Device, case: &Case, needs: &HashMap<String, Needs>) -> Result
     device.stream.synchronize()?;
     let counts = cusim::counters(case.kernel);
     let (requests, (registers, occupancy)) = (counts.global_requests as f64, occupancy(case, needs));
+    if std::env::var_os("MIX").is_some() {
+        eprintln!(
+            "{} {:?} shared {} global {}",
+            case.name(),
+            counts.instructions,
+            counts.shared_requests,
+            counts.global_requests
+        );
+    }
     let (moved, instructions) = ((32 * counts.fetched_sectors) as f64, counts.instructions.iter().sum::<u64>() as f64);
     let million = 1e6 * (1 << 20) as f64 / ROWS[0] as f64;
     let columns = [

@@ -56,6 +56,7 @@ fn every_mistake_is_found_and_placed() {
         ("shuffle_without_all", 1, "", "bugs.cu:92"),
         ("shuffle_not_in_mask", 1, "a lane that its own mask does not name", "bugs.cu:96"),
         ("shuffle_after_exit", 1, "lanes", "bugs.cu:101"),
+        ("misaligned_shared_float4", 1, "misaligned read of 16 bytes", "bugs.cu:113"),
     ];
     in_all_orders(|| {
         for (kernel, blocks, what, place) in mistakes {

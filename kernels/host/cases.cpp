@@ -441,8 +441,15 @@ void cases(size_t rows, size_t cols) {
     for (real sign : {1, -1}) {
         RUN(teams(rows, cols), scale_shift_forward, in(n), in(rows), in(cols), in(cols), out(n), out(rows), sign, cols, rows);
         RUN(teams(rows, cols), scale_shift_backward, in(n), in(rows), in(cols), set(n), added(rows), sign, cols, rows);
-        RUN(blocks((cols + 31) / 32), scale_shift_gradient, in(n), in(rows), in(n), in(cols), changed(cols),
-            changed(cols), sign, rows, cols);
+        Grid grid = {unsigned((cols + 31) / 32), 2, 256};
+        RUN(grid, scale_shift_gradient, in(n), in(rows), in(n), in(cols), changed(2 * cols), changed(2 * cols), cols, sign,
+            rows, cols);
+        expect(5, [&](size_t i) {
+            size_t col = i % cols, share = (rows + 1) / 2, begin = i / cols * share;
+            double sum = 0;
+            for (size_t row = begin; row < std::min(begin + share, rows); row++) sum += drawn(0, row * cols + col);
+            return drawn(5, i) + (sign > 0 ? sum : -sum * exp(-drawn(3, col)));
+        });
     }
 }
 }  // namespace scale_shift

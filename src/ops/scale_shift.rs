@@ -152,11 +152,14 @@ impl<T: Real> Kernels<T> for ScaleShift {
         let (sign, cols) = (Argument::real(self.sign::<T>()), Argument::int(width));
         let arguments = [dy, dl, log_scale, dx, dl_in, sign, cols, Argument::size(tile.rows)];
         tile.launch(("scale_shift", "scale_shift_backward"), Grid::teams(tile.rows, tile.input_widths[0]), &arguments)?;
+        let Some(lanes) = tile.gradient.lanes() else { return Ok(()) };
         let [ds, dt] = [self.log_scale, self.shift].map(|p| tile.gradient.of(p).unwrap_or(Address::NONE).into());
         let forward = self.direction == Direction::Forward;
         let values = if forward { tile.inputs[0] } else { tile.outputs[0] };
-        let arguments = [dy, dl, values.into(), log_scale, ds, dt, sign, Argument::int(tile.rows), cols];
-        tile.launch(("scale_shift", "scale_shift_gradient"), Grid::blocks(width.div_ceil(32), 256), &arguments)
+        let (stride, rows) = (Argument::size(lanes.stride), Argument::int(tile.rows));
+        let arguments = [dy, dl, values.into(), log_scale, ds, dt, stride, sign, rows, cols];
+        let grid = Grid::blocks(width.div_ceil(32), 256).times(lanes.count);
+        tile.launch(("scale_shift", "scale_shift_gradient"), grid, &arguments)
     }
 }
 

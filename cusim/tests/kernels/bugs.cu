@@ -105,3 +105,11 @@ extern "C" __global__ void shuffle_after_exit(float* o) {
 extern "C" __global__ void traps(float* o) {
     if (o[threadIdx.x] > 5.f) __trap();
 }
+
+extern "C" __global__ void misaligned_shared_float4(float* o) {
+    __shared__ float s[66];
+    s[threadIdx.x + 1] = 1.f;
+    __syncthreads();
+    float4 v = reinterpret_cast<float4*>(s + 1)[threadIdx.x / 4];
+    o[threadIdx.x] = v.x + v.y + v.z + v.w;
+}
