@@ -60,10 +60,14 @@ __device__ inline real at_most(real x, real high) { return x > high ? high : x; 
 // 2^n of n + ROUNDER, where that is a normal number.
 __device__ inline real exp2_of_rounded(real n) { return from_bits((to_bits(n) + BIAS) << (SIGNIFICAND_BITS - 1)); }
 
-// (p, n) with e^x = 2^n (1 + p); n + ROUNDER is returned.
-__device__ inline real exp_parts(real x, real& p) {
-    real rounded = fused(x, real(1.4426950408889634), ROUNDER), minus_n = ROUNDER - rounded;
-    real r = fused(minus_n, LN_2_LOW, fused(minus_n, LN_2_HIGH, x));
+// ln 2 in two parts, the first so short that its product with a whole number is exact.
+#define LN_2_SHORT PICK(0.693145751953125, 0.6931471803691238)
+#define LN_2_REST real(0.69314718055994530942 - LN_2_SHORT + 2.3190468138462996e-17)
+
+// (r, q, n) with e^(a x) = 2^n (1 + r + r^2 q); n + ROUNDER is returned.
+__device__ inline real exp_parts(double a, real x, real& r, real& q) {
+    real rounded = fused(x, real(a * 1.4426950408889634), ROUNDER), minus_n = ROUNDER - rounded;
+    r = fused(minus_n, LN_2_REST, fused(minus_n, real(LN_2_SHORT), real(a) * x));
 #ifdef DOUBLE
     const double c[] = {0.5,
                         0.16666666666666677,
@@ -80,13 +84,13 @@ __device__ inline real exp_parts(real x, real& p) {
     const double c[] = {0.4999999345166795, 0.1666652068935921, 0.04166838736832908, 0.00836870988046077,
                         0.001381461307289337};
 #endif
-    p = fused(polynomial(r, c), r * r, r);
+    q = polynomial(r, c);
     return rounded;
 }
 
 __device__ inline real exponential(real x) {
     x = at_most(at_least(x, real(PICK(-104.0, -746.0))), real(PICK(89.0, 710.0)));
-    real p, n = exp_parts(x, p);
+    real r, q, n = exp_parts(1.0, x, r, q), p = fused(q, r * r, r);
     // 2^n in two factors: each is a normal number even where 2^n is not.
     bits sum = to_bits(n) + (bits(2 * BIAS) - to_bits(ROUNDER)), half = sum >> 1;
     real a = from_bits(half << (SIGNIFICAND_BITS - 1)), b = from_bits((sum - half) << (SIGNIFICAND_BITS - 1));
@@ -137,31 +141,40 @@ __device__ inline real ln_1p_unit(real t) {
 }
 
 __device__ inline real hyperbolic_tangent(real x) {
-    real p, n = exp_parts(at_least(real(-2) * magnitude(x), real(-64)), p);
-    real power = exp2_of_rounded(n), m = fused(power, p, power - real(1));
-    return with_sign(-m / (real(2) + m), x);
+    real r, q, n = exp_parts(-2.0, at_most(magnitude(x), real(32)), r, q);
+    real p = fused(q, r * r, r), power = exp2_of_rounded(n);
+    return with_sign(fused(-power, p, real(1) - power) / fused(power, p, real(1) + power), x);
 }
 
 // Where sigmoid(-x) is still a normal number, but hardly any further.
 #define SIGMOID_REACH real(PICK(87.33, 708.39))
 
-// sigmoid(x), and t = e^-x, which stays at its value at the end of the reach.
-__device__ inline real sigmoid_parts(real x, real& t) {
-    real p, n = exp_parts(-at_most(at_least(x, -SIGMOID_REACH), SIGMOID_REACH), p), power = exp2_of_rounded(n);
+// x, t = e^-x and 1 + e^-x, with what lies beyond the reach moved to its end.
+__device__ inline real sigmoid_parts(real x, real& t, real& denominator) {
+    x = at_most(at_least(x, -SIGMOID_REACH), SIGMOID_REACH);
+    real r, q, n = exp_parts(-1.0, x, r, q), power = exp2_of_rounded(n);
+    // The one power for which 1 counts, but is lost in 1 + 2^n: it joins the fraction.
+    bool absorbs = power == real(2) / real(EPSILON);
+    real p = fused(q, r * r, absorbs ? r + real(EPSILON) * real(0.5) : r);
     t = fused(power, p, power);
-    return x <= -SIGMOID_REACH ? real(0) : real(1) / (real(1) + t);
+    denominator = fused(power, p, real(1) + power);
+    return x;
 }
 
+// Whether sigmoid(x) is no normal number any more.
+__device__ inline bool beyond_reach(real x) { return x <= -SIGMOID_REACH; }
+
 __device__ inline real sigmoid(real x) {
-    real t;
-    return sigmoid_parts(x, t);
+    real t, denominator;
+    sigmoid_parts(x, t, denominator);
+    return beyond_reach(x) ? real(0) : real(1) / denominator;
 }
 
 __device__ inline real silu_with_derivative(real x, real& slope) {
-    x = at_least(x, -SIGMOID_REACH);
-    real t, s = sigmoid_parts(x, t);
-    slope = s * fused(at_most(x, SIGMOID_REACH), t * s, real(1));
-    return x * s;
+    real t, denominator, near = sigmoid_parts(x, t, denominator);
+    real s = beyond_reach(x) ? real(0) : real(1) / denominator;
+    slope = s * fused(near * s, t, real(1));
+    return beyond_reach(x) ? -real(0) : x / denominator;
 }
 
 __device__ inline real softplus(real x) { return (x > real(0) ? x : real(0)) + ln_1p_unit(exponential(-magnitude(x))); }
