@@ -23,6 +23,11 @@ impl Var {
     pub(crate) fn index(self) -> usize {
         self.index as usize
     }
+
+    /// Another value of the same graph.
+    pub(crate) fn at(self, index: usize) -> Self {
+        Self { index: index as u32, ..self }
+    }
 }
 
 #[derive(Clone, Debug)]

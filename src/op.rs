@@ -2,14 +2,17 @@
 
 #[cfg(feature = "cuda")]
 pub mod cuda;
+mod runs;
 
 use std::fmt::Debug;
+use std::sync::Arc;
 
 use crate::device::cpu::gemm::{Scratch, Start};
 use crate::error::Error;
 use crate::math::wide;
 use crate::real::Real;
 use crate::store::Param;
+pub use runs::Runs;
 
 /// The most inputs, and the most outputs, that an op can have: a replay lists them without allocating.
 pub(crate) const MAX_ARITY: usize = 16;
@@ -62,6 +65,12 @@ pub trait Op<T: Real>: Debug + Send + Sync {
         let _ = (params, inputs, passes, part, packed);
     }
 
+    /// The op as two, where some of its inputs are `known` before the others; `None` if nothing is gained.
+    fn split(&self, known: &[bool]) -> Option<Split<T>> {
+        let _ = known;
+        None
+    }
+
     /// Computes the outputs.
     fn forward(&self, tile: &mut Forward<'_, T>);
 
@@ -74,6 +83,18 @@ pub trait Op<T: Real>: Debug + Send + Sync {
     fn kernels(&self) -> Option<&dyn cuda::Kernels<T>> {
         None
     }
+}
+
+/// An op as two, one after the other.
+#[derive(Debug)]
+pub struct Split<T> {
+    /// What it makes of the known inputs: one value.
+    pub known: Arc<dyn Op<T>>,
+    /// The width of that value.
+    pub cols: usize,
+    /// What it makes of the other inputs and, as a last one, of that value, which has one row for each of
+    /// [`Forward::runs`].
+    pub rest: Arc<dyn Op<T>>,
 }
 
 /// Which values an op's backward reads; a plan keeps them alive until then.
@@ -92,6 +113,8 @@ pub enum Reads {
 pub struct Forward<'a, T> {
     /// Number of rows in this tile.
     pub rows: usize,
+    /// The runs of rows that the last input has one row for each of, if the op is the rest of a [`Split`].
+    pub runs: Runs<'a>,
     /// A backward pass will follow: leave in `saved` what it needs.
     pub keep: bool,
     /// All parameters.

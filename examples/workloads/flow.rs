@@ -78,7 +78,8 @@ impl Sampling {
         let mut graph = Graph::new();
         let x = graph.input("x", workload.context)?;
         let theta = flow.sample(&mut graph, &[x])?;
-        let plan = graph.compile(&Device::cpu_with_threads(threads), &Request::outputs(&[theta]))?;
+        let plan =
+            graph.compile(&Device::cpu_with_threads(threads), &Request::outputs(&[theta]).with_common_inputs(&[x]))?;
         let Workload { batch, dim, .. } = workload;
         let (observations, draws) = (vec![0; batch], vec![0.0; batch * dim]);
         Ok(Self { workload, flow, store, plan, x: workload.pairs().1, observations, draws, calls: 0 })

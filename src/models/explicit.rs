@@ -94,7 +94,7 @@ impl<T: Real> Generative<T> for Explicit<T> {
         let mut graph = Graph::new();
         let context = context_input(&mut graph, self.context())?;
         let theta = self.0.sample(&mut graph, &context)?;
-        Ok(Box::new(graph.compile(device, &Request::outputs(&[theta]))?))
+        Ok(Box::new(graph.compile(device, &Request::outputs(&[theta]).with_common_inputs(&context))?))
     }
 }
 
@@ -104,7 +104,7 @@ impl<T: Real> Density<T> for Explicit<T> {
         let theta = graph.input("theta", self.dim())?;
         let context = context_input(&mut graph, self.context())?;
         let log_prob = self.0.log_prob(&mut graph, theta, &context)?;
-        Ok(Box::new(graph.compile(device, &Request::outputs(&[log_prob]))?))
+        Ok(Box::new(graph.compile(device, &Request::outputs(&[log_prob]).with_common_inputs(&context))?))
     }
 }
 

@@ -200,7 +200,7 @@ impl GanModel {
         let mut graph = Graph::new();
         let context = context_input(&mut graph, self.context)?;
         let theta = self.generate(&mut graph, &context)?;
-        graph.compile(device, &Request::outputs(&[theta]))
+        graph.compile(device, &Request::outputs(&[theta]).with_common_inputs(&context))
     }
 }
 

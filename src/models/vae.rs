@@ -203,7 +203,7 @@ impl VaeModel {
         let context = context_input(&mut graph, self.context)?;
         let (encoded, weight) = (self.encode(&mut graph, theta, &context)?, graph.constant(1.0, 1)?);
         let ln_weight = self.ln_weight(&mut graph, theta, &context, encoded, weight)?;
-        let plan = graph.compile(device, &Request::outputs(&[ln_weight]))?;
+        let plan = graph.compile(device, &Request::outputs(&[ln_weight]).with_common_inputs(&context))?;
         Ok(Box::new(Bound { plan, samples, ln_weight: Vec::new() }))
     }
 
@@ -279,7 +279,7 @@ impl<T: Real> Generative<T> for VaeModel {
         let (mean, ln_sigma) = self.decode(&mut graph, z, &context)?;
         let noise = graph.normal(self.dim)?;
         let theta = graph.gaussian_sample(mean, ln_sigma, noise)?;
-        Ok(Box::new(graph.compile(device, &Request::outputs(&[theta]))?))
+        Ok(Box::new(graph.compile(device, &Request::outputs(&[theta]).with_common_inputs(&context))?))
     }
 }
 

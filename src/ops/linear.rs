@@ -7,6 +7,12 @@
 //! Several inputs stand for their concatenation, which is never formed: $x W = \sum_k x_k W_k$ with $W_k$ the rows
 //! of $W$ that meet $x_k$. An input that needs no gradient (data, context) then costs none. An input may also be some
 //! columns of a value.
+//!
+//! A sum begins with the bias and takes the last input first, by custom the context. So where many rows have it in common,
+//! $b + x_n W_n$ can be computed once, and their sums begin with that.
+
+use std::ops::Range;
+use std::sync::Arc;
 
 use crate::device::cpu::gemm::{Mat, Packed, Scratch, Start, gemm};
 #[cfg(feature = "cuda")]
@@ -16,7 +22,7 @@ use crate::graph::{Graph, Var};
 use crate::math::wide;
 #[cfg(feature = "cuda")]
 use crate::op::cuda::{self, Kernels};
-use crate::op::{Adjoint, Backward, Forward, Op, Reads};
+use crate::op::{Adjoint, Backward, Forward, Op, Reads, Split};
 use crate::ops::Case;
 use crate::ops::elementwise::Activation;
 use crate::real::Real;
@@ -33,23 +39,28 @@ pub struct Layer {
     pub activation: Activation,
 }
 
-#[derive(Debug)]
+/// What the first layer takes of an input.
+#[derive(Clone, Debug)]
+struct Taken {
+    /// Which of its columns; empty for all.
+    columns: Vec<usize>,
+    /// The rows of W that meet them.
+    rows: Range<usize>,
+}
+
+#[derive(Clone, Debug)]
 struct Layers {
-    /// For each input, which of its columns are taken; empty for all.
-    columns: Vec<Vec<usize>>,
+    inputs: Vec<Taken>,
     /// First to last.
     layers: Vec<Layer>,
+    /// Whether a further input is what the sums of the first layer begin with, one row for each run of rows.
+    begun: bool,
 }
 
 impl Layers {
-    /// Number of columns that are taken of each input.
-    fn taken<'a>(&'a self, inputs: &'a [usize]) -> impl Iterator<Item = usize> + 'a {
-        inputs.iter().zip(&self.columns).map(|(&width, columns)| if columns.is_empty() { width } else { columns.len() })
-    }
-
     /// Columns that are gathered from values of which some are taken.
     fn gathered(&self) -> usize {
-        self.columns.iter().map(Vec::len).sum()
+        self.inputs.iter().map(|taken| taken.columns.len()).sum()
     }
 
     /// Elements per row of a layer's slope and, after it, of its value in `saved`. The last value is the output.
@@ -60,7 +71,7 @@ impl Layers {
     }
 
     fn check(&self, inputs: &[usize]) -> Result<(), String> {
-        for (&width, columns) in inputs.iter().zip(&self.columns) {
+        for (&width, Taken { columns, .. }) in inputs.iter().zip(&self.inputs) {
             let twice = (1..columns.len()).any(|i| columns[..i].contains(&columns[i]));
             if twice || columns.iter().any(|&c| c >= width) {
                 return Err(format!("columns {columns:?} must be distinct columns of a value {width} wide"));
@@ -70,7 +81,7 @@ impl Layers {
         if (1..params.len()).any(|i| params[..i].contains(&params[i])) {
             return Err("two of the layers share a parameter; record them one by one".into());
         }
-        let mut width: usize = self.taken(inputs).sum();
+        let mut width = self.inputs.last().map_or(0, |taken| taken.rows.end);
         for Layer { weight, bias, .. } in &self.layers {
             let (rows, cols) = (weight.rows(), weight.cols());
             if width != rows {
@@ -86,22 +97,26 @@ impl Layers {
 }
 
 impl Layer {
-    /// The part of W (or of its gradient) that meets an input of this width, whose rows start at `start`.
-    fn block(&self, start: usize, width: usize) -> std::ops::Range<usize> {
-        start * self.weight.cols()..(start + width) * self.weight.cols()
+    /// The elements of W (or of its gradient) in these rows.
+    fn block(&self, rows: &Range<usize>) -> Range<usize> {
+        rows.start * self.weight.cols()..rows.end * self.weight.cols()
     }
 
-    /// y = x W + b with x side by side in parts, each with its width, and the packed parts of W that meet them.
+    /// What the sums of x W + b start from.
+    fn start<'a, T>(&self, params: &'a [T]) -> Start<'a, T> {
+        self.bias.map_or(Start::Zero, |b| Start::Bias(&params[b.range()]))
+    }
+
+    /// y = start + x W with x side by side in parts, each with its width, and the packed parts of W that meet them.
     fn product<'a, T: Real>(
         &self,
-        (params, packed): (&[T], &mut &[T]),
+        (mut start, packed): (Start<'_, T>, &mut &[T]),
         rows: usize,
         x: impl Iterator<Item = (&'a [T], usize)>,
         y: &mut [T],
         scratch: &mut Scratch<T>,
     ) {
         let cols = self.weight.cols();
-        let mut start = self.bias.map_or(Start::Zero, |b| Start::Bias(&params[b.range()]));
         for (x, width) in x {
             gemm(Mat::new(x, rows, width), Packed::take(packed, width, cols), start, y, cols, scratch);
             start = Start::Add;
@@ -132,33 +147,47 @@ impl Layer {
 }
 
 impl Layers {
-    /// The inputs as the first layer takes them; those of which it takes some columns lie in `gathered`.
+    /// The inputs as the first layer takes them, the last one first; those of which it takes some columns lie in `gathered`.
     fn parts<'a, T>(
         &'a self,
         rows: usize,
         inputs: &'a [&'a [T]],
-        widths: &'a [usize],
         mut gathered: &'a [T],
     ) -> impl Iterator<Item = (&'a [T], usize)> {
-        inputs.iter().zip(widths).zip(&self.columns).map(move |((&x, &width), columns)| {
-            if columns.is_empty() {
-                return (x, width);
+        self.inputs.iter().zip(inputs).rev().map(move |(taken, &x)| {
+            if taken.columns.is_empty() {
+                return (x, taken.rows.len());
             }
-            let (part, rest) = gathered.split_at(rows * columns.len());
+            let (rest, part) = gathered.split_at(gathered.len() - rows * taken.columns.len());
             gathered = rest;
-            (part, columns.len())
+            (part, taken.columns.len())
         })
     }
 
     /// The columns that are taken of each input that is not taken whole, one input after the other.
     fn gather<T: Copy>(&self, rows: usize, inputs: &[&[T]], widths: &[usize], mut gathered: &mut [T]) {
-        for ((&x, &width), columns) in inputs.iter().zip(widths).zip(&self.columns).filter(|(_, c)| !c.is_empty()) {
+        for ((Taken { columns, .. }, &x), &width) in self.inputs.iter().zip(inputs).zip(widths) {
             let (part, rest) = gathered.split_at_mut(rows * columns.len());
-            for (part, x) in part.chunks_exact_mut(columns.len()).zip(x.chunks_exact(width)) {
+            for (part, x) in part.chunks_exact_mut(columns.len().max(1)).zip(x.chunks_exact(width)) {
                 part.iter_mut().zip(columns).for_each(|(part, &c)| *part = x[c]);
             }
             gathered = rest;
         }
+    }
+
+    /// y = x W + b of the first layer.
+    fn first_product<T: Real>(&self, packed: &mut &[T], gathered: &[T], y: &mut [T], tile: &mut Forward<'_, T>) {
+        let (layer, rows) = (&self.layers[0], tile.rows);
+        let mut start = layer.start(tile.params);
+        if self.begun {
+            let (begun, cols) = (tile.inputs[self.inputs.len()], layer.weight.cols());
+            let len = tile.runs.count() * cols;
+            y[..len].copy_from_slice(&begun[..len]);
+            tile.runs.repeat(cols, y);
+            start = Start::Add;
+        }
+        let parts = self.parts(rows, tile.inputs, gathered);
+        layer.product((start, packed), rows, parts, y, tile.scratch);
     }
 
     /// Contributions of the first layer, given its g: to the gradient of its weight, and to the adjoints of the inputs.
@@ -173,14 +202,13 @@ impl Layers {
         let cols = layer.weight.cols();
         let g = Mat::new(g, rows, cols);
         let mut d_weight = tile.gradient.of(layer.weight);
-        let mut row = 0;
-        let inputs = tile.inputs.iter().zip(tile.input_widths).zip(&self.columns);
-        for (((&x, &width), columns), dx) in inputs.zip(&mut *tile.input_adjoints) {
-            let taken = if columns.is_empty() { width } else { columns.len() };
+        let inputs = tile.inputs.iter().zip(tile.input_widths).zip(&self.inputs);
+        for (((&x, &width), Taken { columns, rows: block }), dx) in inputs.zip(&mut *tile.input_adjoints) {
+            let taken = block.len();
             let (part, rest) = gathered.split_at_mut(rows * columns.len());
             if let Some((start, dw)) = d_weight.product() {
                 let x = Mat::new(if columns.is_empty() { x } else { &*part }, rows, taken);
-                gemm(x.t(), g, start, &mut dw[layer.block(row, taken)], cols, tile.scratch);
+                gemm(x.t(), g, start, &mut dw[layer.block(block)], cols, tile.scratch);
             }
             if columns.is_empty() {
                 if let Some((start, dx)) = dx.product() {
@@ -192,26 +220,22 @@ impl Layers {
                     columns.iter().zip(part).for_each(|(&c, &part)| dx[c] += part);
                 }
             }
-            (row, gathered) = (row + taken, rest);
+            gathered = rest;
         }
     }
 
-    /// Each block of a weight that a forward multiplies with, in its order: the layer, its first row, its rows.
-    fn blocks<'a>(&'a self, inputs: &'a [usize]) -> impl Iterator<Item = (&'a Layer, usize, usize)> {
-        let starts = self.taken(inputs).scan(0, |end, width| Some(std::mem::replace(end, *end + width)));
-        let first = starts.zip(self.taken(inputs)).map(|(start, width)| (&self.layers[0], start, width));
-        first.chain(self.layers[1..].iter().map(|layer| (layer, 0, layer.weight.rows())))
+    /// Each block of a weight that a forward multiplies with, in its order: the layer and the rows.
+    fn blocks(&self) -> impl Iterator<Item = (&Layer, Range<usize>)> {
+        let first = self.inputs.iter().rev().map(|taken| (&self.layers[0], taken.rows.clone()));
+        first.chain(self.layers[1..].iter().map(|layer| (layer, 0..layer.weight.rows())))
     }
 
     /// Those whose transposes a backward multiplies with, in its order.
-    fn transposed<'a>(
-        &'a self,
-        inputs: &'a [usize],
-        passes: Option<&'a [bool]>,
-    ) -> impl Iterator<Item = (&'a Layer, usize, usize)> {
+    fn transposed<'a>(&'a self, passes: Option<&'a [bool]>) -> impl Iterator<Item = (&'a Layer, Range<usize>)> {
         let hidden = self.layers[1..].iter().rev().filter(move |_| passes.is_some());
-        let first = self.blocks(inputs).zip(passes.unwrap_or_default()).filter(|(_, passes)| **passes);
-        hidden.map(|layer| (layer, 0, layer.weight.rows())).chain(first.map(|(block, _)| block))
+        let first = self.inputs.iter().zip(passes.unwrap_or_default()).filter(|(_, passes)| **passes);
+        let first = first.map(|(taken, _)| (&self.layers[0], taken.rows.clone()));
+        hidden.map(|layer| (layer, 0..layer.weight.rows())).chain(first)
     }
 }
 
@@ -239,18 +263,31 @@ impl<T: Real> Op<T> for Layers {
     }
 
     /// The blocks of all weights, then the transposes of those that a backward needs.
-    fn packed(&self, inputs: &[usize], passes: Option<&[bool]>) -> Vec<usize> {
-        let blocks = self.blocks(inputs).map(|(layer, _, rows)| Packed::<T>::len(rows, layer.weight.cols()));
-        let transposed = self.transposed(inputs, passes);
-        blocks.chain(transposed.map(|(layer, _, rows)| Packed::<T>::len(layer.weight.cols(), rows))).collect()
+    fn packed(&self, _: &[usize], passes: Option<&[bool]>) -> Vec<usize> {
+        let blocks = self.blocks().map(|(layer, rows)| Packed::<T>::len(rows.len(), layer.weight.cols()));
+        let transposed = self.transposed(passes);
+        blocks.chain(transposed.map(|(layer, rows)| Packed::<T>::len(layer.weight.cols(), rows.len()))).collect()
     }
 
-    fn pack(&self, params: &[T], inputs: &[usize], passes: Option<&[bool]>, part: usize, mut packed: &mut [T]) {
-        let matrix = |(layer, start, rows): (&Layer, usize, usize)| {
-            Mat::new(&params[layer.weight.range()][layer.block(start, rows)], rows, layer.weight.cols())
+    fn pack(&self, params: &[T], _: &[usize], passes: Option<&[bool]>, part: usize, mut packed: &mut [T]) {
+        let matrix = |(layer, rows): (&Layer, Range<usize>)| {
+            Mat::new(&params[layer.weight.range()][layer.block(&rows)], rows.len(), layer.weight.cols())
         };
-        let transposed = self.transposed(inputs, passes).map(|block| matrix(block).t());
-        self.blocks(inputs).map(matrix).chain(transposed).skip(part).take(1).for_each(|block| block.pack(&mut packed));
+        let transposed = self.transposed(passes).map(|block| matrix(block).t());
+        self.blocks().map(matrix).chain(transposed).skip(part).take(1).for_each(|block| block.pack(&mut packed));
+    }
+
+    /// What the sums of the first layer begin with, if the known inputs are those that they begin with; and the rest.
+    fn split(&self, known: &[bool]) -> Option<Split<T>> {
+        let others = known.iter().position(|&known| known)?;
+        if others == 0 || self.begun || known[others..].contains(&false) {
+            return None;
+        }
+        let (others, known) = self.inputs.split_at(others);
+        let first = Layer { activation: Activation::Identity, ..self.layers[0] };
+        let part = Self { inputs: known.to_vec(), layers: vec![first], begun: false };
+        let rest = Self { inputs: others.to_vec(), layers: self.layers.clone(), begun: true };
+        Some(Split { known: Arc::new(part), cols: first.weight.cols(), rest: Arc::new(rest) })
     }
 
     fn forward(&self, tile: &mut Forward<'_, T>) {
@@ -265,10 +302,10 @@ impl<T: Real> Op<T> for Layers {
             let (value, after) = after.split_at_mut(value);
             let y = if l + 1 == self.layers.len() { std::mem::take(&mut tile.outputs[0]) } else { value };
             if l == 0 {
-                let parts = self.parts(rows, tile.inputs, tile.input_widths, gathered);
-                layer.product((tile.params, &mut packed), rows, parts, y, tile.scratch);
+                self.first_product(&mut packed, gathered, y, tile);
             } else {
-                layer.product((tile.params, &mut packed), rows, [x].into_iter(), y, tile.scratch);
+                let start = layer.start(tile.params);
+                layer.product((start, &mut packed), rows, [x].into_iter(), y, tile.scratch);
             }
             layer.activation.apply(y, if tile.keep { slope } else { &mut [] });
             (x, rest) = ((&*y, layer.weight.cols()), after);
@@ -329,7 +366,7 @@ const NARROW: usize = 128;
 #[cfg(feature = "cuda")]
 impl Layers {
     /// The layers that each launch has, first to last, and into how many columns of tiles its blocks are split.
-    fn launches(&self, extent: impl Fn(&Layer) -> usize) -> Vec<(std::ops::Range<usize>, usize)> {
+    fn launches(&self, extent: impl Fn(&Layer) -> usize) -> Vec<(Range<usize>, usize)> {
         let count = self.layers.len();
         if self.layers.iter().all(|layer| layer.weight.cols() <= NARROW) {
             return vec![(0..count, 1)];
@@ -360,7 +397,7 @@ impl<T: Real> Kernels<T> for Layers {
             place += value + slope;
         }
         let mut taken: Vec<[usize; 3]> = Vec::new();
-        for (i, (&width, columns)) in inputs.iter().zip(&self.columns).enumerate() {
+        for (i, (&width, Taken { columns, .. })) in inputs.iter().zip(&self.inputs).enumerate() {
             let all = if columns.is_empty() { (0..width).collect() } else { columns.clone() };
             taken.extend(all.into_iter().map(|column| [i, width, column]));
         }
@@ -426,8 +463,8 @@ impl Layers {
 
     /// Where the inputs' adjoints go. Of one that is set and of which some columns are taken, the others are zero.
     fn adjoints<T: Real>(&self, tile: &cuda::Backward<'_, T>) -> Result<Vec<cuda::Adjoint<T>>, Error> {
-        let inputs = tile.input_adjoints.iter().zip(tile.input_widths).zip(&self.columns);
-        let added = |((&adjoint, &width), columns): ((&cuda::Adjoint<T>, &usize), &Vec<usize>)| match adjoint {
+        let inputs = tile.input_adjoints.iter().zip(tile.input_widths).zip(&self.inputs);
+        let added = |((&adjoint, &width), Taken { columns, .. }): ((&cuda::Adjoint<T>, &usize), &Taken)| match adjoint {
             cuda::Adjoint::Set(address) if !columns.is_empty() && columns.len() < width => {
                 let n = tile.rows * width;
                 let arguments = [adjoint.into(), Argument::real(T::ZERO), Argument::size(n)];
@@ -472,17 +509,23 @@ impl<T: Real> Graph<T> {
     /// further one are the columns of the one before, and each b is `[1 x W.cols()]`; or if an input's columns repeat, do
     /// not exist, or are none.
     pub fn layers(&mut self, inputs: &[Input<'_>], layers: &[Layer]) -> Result<Var, Error> {
-        let taken = |input: &Input<'_>| match *input {
-            Input::All(var) => Ok((var, Vec::new())),
-            Input::Columns(_, []) => Err(Error::shape("linear", "no column of an input is taken")),
-            Input::Columns(var, columns) => Ok((var, columns.to_vec())),
-        };
         if layers.is_empty() {
             return Err(Error::shape("linear", "needs at least one layer"));
         }
-        let (vars, columns): (Vec<Var>, _) =
-            inputs.iter().map(taken).collect::<Result<Vec<_>, _>>()?.into_iter().unzip();
-        self.push_one(Layers { columns, layers: layers.to_vec() }, &vars)
+        let (mut vars, mut taken, mut row) = (Vec::new(), Vec::new(), 0);
+        for input in inputs {
+            let (var, columns) = match *input {
+                Input::All(var) => (var, Vec::new()),
+                Input::Columns(_, []) => return Err(Error::shape("linear", "no column of an input is taken")),
+                Input::Columns(var, columns) => (var, columns.to_vec()),
+            };
+            self.check("linear", var)?;
+            let width = if columns.is_empty() { self.widths[var.index()] } else { columns.len() };
+            vars.push(var);
+            taken.push(Taken { columns, rows: row..row + width });
+            row += width;
+        }
+        self.push_one(Layers { inputs: taken, layers: layers.to_vec(), begun: false }, &vars)
     }
 }
 

@@ -7,6 +7,7 @@ use crate::graph::{Graph, Node, Var};
 use crate::op::{MAX_ARITY, MAX_UNSET, Reads};
 use crate::plan::Request;
 use crate::plan::memory::{Lifetime, Slot, place};
+use crate::plan::runs::Order;
 use crate::real::Real;
 use crate::rng::{Distribution, NoiseId};
 use crate::store::Param;
@@ -28,6 +29,8 @@ pub(super) struct Fed {
     pub name: String,
     pub cols: usize,
     pub buffer: Option<Buffer>,
+    /// Whether it is loaded, and what depends on it alone computed, once for each run of rows.
+    pub common: bool,
 }
 
 /// Noise that the plan draws: where it comes from, and where it goes (`None` if no op reads it).
@@ -92,6 +95,9 @@ pub(super) struct Program<T> {
     pub feeds: Vec<Fed>,
     pub noise: Vec<Drawn>,
     pub forward: Vec<Replay<T>>,
+    /// How many of these have one row for each run, and what is repeated for all rows then.
+    pub common: usize,
+    pub repeated: Vec<Buffer>,
     pub outputs: Vec<Buffer>,
     pub seeds: Vec<Target>,
     pub backward: Vec<Reverse>,
@@ -137,11 +143,15 @@ pub(super) fn compile<T: Real>(graph: &Graph<T>, request: &Request) -> Result<Pr
         let why = "has no derivative, and a gradient was asked for that passes through it";
         return Err(Error::shape(node.op.name(), why));
     }
-    let count = graph.widths.len();
+    let Order { nodes, widths, common, repeated } = Order::new(graph, &nodes, request);
+    let count = widths.len();
     let compiler = Compiler {
         graph,
         request,
         nodes,
+        widths,
+        common,
+        repeated,
         differentiated,
         buffers: Vec::new(),
         values: vec![None; count],
@@ -155,11 +165,11 @@ fn check<T: Real>(graph: &Graph<T>, request: &Request) -> Result<(), Error> {
         let why = format!("asks for {} outputs; 1 to {MAX_ARITY} are possible", request.outputs.len());
         return Err(Error::shape("compile", why));
     }
-    for &var in request.outputs.iter().chain(&request.inputs) {
+    for &var in request.outputs.iter().chain(&request.inputs).chain(&request.common) {
         graph.check("compile", var)?;
     }
-    match request.inputs.iter().find(|v| !graph.inputs.iter().any(|(_, input)| input == *v)) {
-        Some(_) => Err(Error::shape("compile", "input gradients are of inputs of the graph only")),
+    match request.inputs.iter().chain(&request.common).find(|v| !graph.inputs.iter().any(|(_, input)| input == *v)) {
+        Some(_) => Err(Error::shape("compile", "only inputs of the graph can have a gradient or be common")),
         None => Ok(()),
     }
 }
@@ -225,7 +235,10 @@ fn packs<T: Real>(forward: &mut [Replay<T>], backward: &[Reverse]) -> Vec<Pack> 
 struct Compiler<'a, T> {
     graph: &'a Graph<T>,
     request: &'a Request,
-    nodes: Vec<&'a Node<T>>,
+    nodes: Vec<Node<T>>,
+    widths: Vec<usize>,
+    common: usize,
+    repeated: Vec<Var>,
     differentiated: Vec<bool>,
     buffers: Vec<Lifetime>,
     values: Vec<Option<Buffer>>,
@@ -237,6 +250,7 @@ impl<T: Real> Compiler<'_, T> {
         let end = 1 + self.nodes.len();
         let (feeds, noise) = (self.feeds(), self.noise());
         let mut forward = self.forward();
+        let repeated = std::mem::take(&mut self.repeated).into_iter().map(|v| self.value(v, self.common)).collect();
         let outputs = self.request.outputs.iter().map(|&v| self.value(v, end)).collect();
         let (mut seeds, mut backward) = (vec![Target::Skip; self.request.outputs.len()], Vec::new());
         if self.request.wants_gradients() {
@@ -256,6 +270,8 @@ impl<T: Real> Compiler<'_, T> {
             feeds,
             noise,
             forward,
+            common: self.common,
+            repeated,
             outputs,
             seeds,
             backward,
@@ -277,7 +293,7 @@ impl<T: Real> Compiler<'_, T> {
     }
 
     fn width(&self, var: Var) -> usize {
-        self.graph.widths[var.index()]
+        self.widths[var.index()]
     }
 
     /// The value's buffer, alive at `time`.
@@ -305,8 +321,13 @@ impl<T: Real> Compiler<'_, T> {
 
     fn feeds(&mut self) -> Vec<Fed> {
         let graph = self.graph;
-        let fed =
-            |(name, var): &(String, Var)| Fed { name: name.clone(), cols: self.width(*var), buffer: self.loaded(*var) };
+        let common = if self.request.wants_gradients() { &[][..] } else { &self.request.common };
+        let fed = |(name, var): &(String, Var)| Fed {
+            name: name.clone(),
+            cols: self.width(*var),
+            buffer: self.loaded(*var),
+            common: common.contains(var),
+        };
         graph.inputs.iter().map(fed).collect()
     }
 
@@ -329,7 +350,7 @@ impl<T: Real> Compiler<'_, T> {
 
     fn forward(&mut self) -> Vec<Replay<T>> {
         let nodes = self.nodes.clone();
-        let replay = |(k, node): (usize, &Node<T>)| {
+        let replay = |(k, node): (usize, Node<T>)| {
             let input_widths: Vec<usize> = node.inputs.iter().map(|&v| self.width(v)).collect();
             Replay {
                 inputs: node.inputs.iter().map(|&v| self.value(v, 1 + k)).collect(),
@@ -338,7 +359,7 @@ impl<T: Real> Compiler<'_, T> {
                 reads: node.op.reads(),
                 passes: None,
                 packed: 0..0,
-                node: node.clone(),
+                node,
                 input_widths,
             }
         };

@@ -12,6 +12,7 @@ mod display;
 mod memory;
 mod nested;
 mod profile;
+mod runs;
 mod tile;
 
 use std::ops::Range;
@@ -39,12 +40,13 @@ pub struct Request {
     outputs: Vec<Var>,
     params: Option<Range<usize>>,
     inputs: Vec<Var>,
+    common: Vec<Var>,
 }
 
 impl Request {
     /// These values, `[rows x cols]` each.
     pub fn outputs(outputs: &[Var]) -> Self {
-        Self { outputs: outputs.to_vec(), params: None, inputs: Vec::new() }
+        Self { outputs: outputs.to_vec(), params: None, inputs: Vec::new(), common: Vec::new() }
     }
 
     /// And gradients with respect to this part of the flat parameter vector (training).
@@ -55,6 +57,13 @@ impl Request {
     /// And gradients with respect to these inputs of the graph (scores, Hamiltonian Monte Carlo, guidance).
     pub fn with_input_gradients(self, inputs: &[Var]) -> Self {
         Self { inputs: inputs.to_vec(), ..self }
+    }
+
+    /// Where rows next to each other have these inputs of the graph in common, like draws for one observation, what
+    /// depends on them alone is computed once for all of these rows. It is the same, bit for bit. Without effect on
+    /// plans that compute gradients or run on a device.
+    pub fn with_common_inputs(self, inputs: &[Var]) -> Self {
+        Self { common: inputs.to_vec(), ..self }
     }
 
     fn wants_gradients(&self) -> bool {
@@ -90,6 +99,15 @@ impl<T: Real> Feed<'_, T> {
                     None => Ok(()),
                 }
             }
+        }
+    }
+
+    /// Whether two rows of the batch are known to be the same row.
+    fn same(&self, i: usize, j: usize) -> bool {
+        match *self {
+            Self::Rows(_) => i == j,
+            Self::Gather(_, index) => index[i] == index[j],
+            Self::Repeat(_) => true,
         }
     }
 
@@ -232,6 +250,8 @@ impl<T: Real> Graph<T> {
     /// # Errors
     /// [`Error::Shape`] if a value is of another graph, or if a gradient is asked for on which no output depends.
     pub fn compile(&self, device: &Device, request: &Request) -> Result<Plan<T>, Error> {
+        #[cfg(feature = "cuda")]
+        let request = &device.as_cuda().map_or_else(|| request.clone(), |_| request.clone().with_common_inputs(&[]));
         let program = compile(self, request)?;
         #[cfg(feature = "cuda")]
         let on_device = device.as_cuda().map(|cuda| cuda::OnDevice::new(cuda, &program)).transpose()?;
@@ -425,6 +445,7 @@ impl<T: Real> Plan<T> {
                 let rows = t * tile..call.rows.min((t + 1) * tile);
                 // SAFETY: each tile is run once.
                 let sum = unsafe { sums.range(t..t + 1) };
+                runs::find(program, &call, rows.clone(), &mut lane.runs);
                 sum[0] = Tile::new(program, lane, gradient, tile, rows).first(t == l).run(&call);
             }
         });

@@ -5,7 +5,7 @@ use std::ops::Range;
 use crate::device::cpu::aligned::Aligned;
 use crate::device::cpu::disjoint::Disjoint;
 use crate::device::cpu::gemm::Scratch;
-use crate::op::{Adjoint, Backward, Forward, Gradient, MAX_ARITY};
+use crate::op::{Adjoint, Backward, Forward, Gradient, MAX_ARITY, Runs};
 use crate::plan::compile::{Buffer, Program, Replay, Reverse, Target};
 use crate::plan::memory::Slot;
 use crate::plan::profile::Laps;
@@ -17,13 +17,15 @@ use crate::real::Real;
 pub(super) struct Lane<T> {
     workspace: Aligned<T>,
     scratch: Box<Scratch<T>>,
+    /// The ends of the runs of a tile's rows.
+    pub runs: Vec<usize>,
     /// Of each instruction, if they are measured.
     pub seconds: Vec<f64>,
 }
 
 impl<T: Real> Lane<T> {
     pub fn new() -> Self {
-        Self { workspace: Aligned::zeros(0), scratch: Scratch::boxed(), seconds: Vec::new() }
+        Self { workspace: Aligned::zeros(0), scratch: Scratch::boxed(), runs: Vec::new(), seconds: Vec::new() }
     }
 
     /// Makes room for tiles of this many rows, and zeroes those parts of its gradient, if one is wanted, that no tile
@@ -88,6 +90,7 @@ pub(super) struct Tile<'a, T> {
     gradient: &'a mut [T],
     scratch: &'a mut Scratch<T>,
     rows: Range<usize>,
+    runs: Runs<'a>,
     /// Whether it is the first of its lane, which sets the gradient.
     first: bool,
     seconds: &'a mut [f64],
@@ -101,8 +104,8 @@ impl<'a, T: Real> Tile<'a, T> {
         capacity: usize,
         rows: Range<usize>,
     ) -> Self {
-        let Lane { workspace, scratch, seconds } = lane;
-        Self { seconds, ..Self::on(program, workspace, gradient, scratch, capacity, rows) }
+        let Lane { workspace, scratch, runs, seconds } = lane;
+        Self { runs: Runs::new(runs), seconds, ..Self::on(program, workspace, gradient, scratch, capacity, rows) }
     }
 
     /// The same as the first of its lane.
@@ -121,7 +124,7 @@ impl<'a, T: Real> Tile<'a, T> {
     ) -> Self {
         let workspace = Disjoint::new(workspace);
         let memory = Memory { workspace, slots: &program.slots, capacity, rows: rows.len() };
-        Self { program, memory, gradient, scratch, rows, first: false, seconds: &mut [] }
+        Self { program, memory, gradient, scratch, rows, runs: Runs::default(), first: false, seconds: &mut [] }
     }
 
     /// Loads the rows, runs forward, stores the outputs; then, if seeds are given, runs backward and stores the
@@ -132,7 +135,17 @@ impl<'a, T: Real> Tile<'a, T> {
         laps.lap();
         let program = self.program;
         let keep = call.seed.is_some();
-        for step in &program.forward {
+        let (common, rest) = program.forward.split_at(program.common);
+        self.memory.rows = self.runs.count();
+        for step in common {
+            self.forward(step, keep, call);
+            laps.lap();
+        }
+        self.memory.rows = self.rows.len();
+        for &buffer in &program.repeated {
+            self.runs.repeat(program.slots[buffer].cols, self.memory.only(buffer));
+        }
+        for step in rest {
             self.forward(step, keep, call);
             laps.lap();
         }
@@ -152,7 +165,15 @@ impl<'a, T: Real> Tile<'a, T> {
     fn load(&mut self, call: &Call<'_, T>) {
         for (fed, feed) in self.program.feeds.iter().zip(call.feeds) {
             let Some(buffer) = fed.buffer else { continue };
-            feed.copy_rows(self.rows.clone(), fed.cols, self.memory.only(buffer));
+            let to = self.memory.only(buffer);
+            if fed.common {
+                for (run, to) in self.runs.rows().zip(to.chunks_exact_mut(fed.cols)) {
+                    let row = self.rows.start + run.start;
+                    feed.copy_rows(row..row + 1, fed.cols, to);
+                }
+            } else {
+                feed.copy_rows(self.rows.clone(), fed.cols, to);
+            }
         }
         for drawn in &self.program.noise {
             let (Some(buffer), Some(noise)) = (drawn.buffer, call.noise) else { continue };
@@ -171,7 +192,8 @@ impl<'a, T: Real> Tile<'a, T> {
             )
         };
         step.node.op.forward(&mut Forward {
-            rows: self.rows.len(),
+            rows: self.memory.rows,
+            runs: self.runs,
             keep,
             params: call.params,
             packed: &call.packed[step.packed.clone()],

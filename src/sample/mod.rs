@@ -127,7 +127,9 @@ impl<T: Real> Step<T> {
         let (x, numbers) = (graph.input("x", dim)?, graph.input("controls", controls)?);
         let context = if context == 0 { Vec::new() } else { vec![graph.input("context", context)?] };
         let next = record(&mut graph, x, numbers, &context)?;
-        Ok(Self { chains: Chains::new(graph.compile(device, &Request::outputs(&[next]))?) })
+        let common = [&[numbers], &context[..]].concat();
+        let request = Request::outputs(&[next]).with_common_inputs(&common);
+        Ok(Self { chains: Chains::new(graph.compile(device, &request)?) })
     }
 
     /// Replays a step for each of these rows of numbers, in place. The first is number `first`, counted from 0, of

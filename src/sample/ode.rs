@@ -62,7 +62,7 @@ impl Ode {
         let (x, t) = (graph.input("x", velocity.dim())?, graph.input("t", 1)?);
         let context = context_inputs(&mut graph, velocity.context())?;
         let v = velocity.velocity(&mut graph, x, t, &context)?;
-        let plan = graph.compile(device, &Request::outputs(&[v]))?;
+        let plan = graph.compile(device, &Request::outputs(&[v]).with_common_inputs(&context))?;
         OdeFlow::new(*self, plan, (velocity.dim(), velocity.context()), Extra::Nothing)
     }
 
