@@ -94,6 +94,26 @@ fn detected_vector_bytes() -> usize {
     16
 }
 
+/// `f(n)` by [`wide`], compiled for each small n: loops of n steps, too short for vectors of their own, become straight
+/// code.
+#[inline(always)]
+pub(crate) fn unrolled(n: usize, f: impl FnOnce(usize)) {
+    wide(
+        #[inline(always)]
+        || match n {
+            1 => f(1),
+            2 => f(2),
+            3 => f(3),
+            4 => f(4),
+            5 => f(5),
+            6 => f(6),
+            7 => f(7),
+            8 => f(8),
+            _ => f(n),
+        },
+    );
+}
+
 /// `x[i] = f(x[i])` for all `i`, vectorised by [`wide`].
 #[inline]
 pub fn map_in_place<T: Real>(x: &mut [T], f: impl Fn(T) -> T) {

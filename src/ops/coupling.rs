@@ -12,7 +12,7 @@
 use crate::device::cuda::{Argument, Grid};
 use crate::error::Error;
 use crate::graph::{Graph, Var};
-use crate::math::{self, wide};
+use crate::math::{self, unrolled, wide};
 #[cfg(feature = "cuda")]
 use crate::op::cuda::{self, Kernels};
 use crate::op::{Backward, Forward, Op, Reads};
@@ -44,9 +44,15 @@ impl<T: Real> Coupling<T> {
     /// tanh(s~ / a) for all rows, gathered side by side so that it vectorises whatever the number of columns.
     fn tanh(&self, raw: &[T], tanh: &mut [T]) {
         let b = self.columns.len();
-        for (u, raw) in tanh.chunks_exact_mut(b).zip(raw.chunks_exact(2 * b)) {
-            u.copy_from_slice(&raw[..b]);
-        }
+        unrolled(
+            b,
+            #[inline(always)]
+            |b| {
+                for (u, raw) in tanh.chunks_exact_mut(b).zip(raw.chunks_exact(2 * b)) {
+                    u.iter_mut().zip(raw).for_each(|(u, &raw)| *u = raw);
+                }
+            },
+        );
         let per_clamp = T::ONE / self.clamp;
         wide(
             #[inline(always)]
@@ -100,9 +106,15 @@ impl<T: Real> Op<T> for Coupling<T> {
         let (scale, slope) = tile.saved.split_at_mut(tile.rows * b);
 
         self.tanh(raw, slope);
-        for ((new, &old), tanh) in new_ln_det.iter_mut().zip(ln_det).zip(slope.chunks_exact(b)) {
-            *new = old + signed * tanh.iter().copied().sum::<T>();
-        }
+        unrolled(
+            b,
+            #[inline(always)]
+            |b| {
+                for ((new, &old), tanh) in new_ln_det.iter_mut().zip(ln_det).zip(slope.chunks_exact(b)) {
+                    *new = old + signed * tanh.iter().copied().sum::<T>();
+                }
+            },
+        );
         wide(
             #[inline(always)]
             || {
@@ -113,15 +125,21 @@ impl<T: Real> Op<T> for Coupling<T> {
             },
         );
         y.copy_from_slice(x);
-        let shifts = raw.chunks_exact(2 * b).map(|raw| &raw[b..]);
-        for ((y, shift), scale) in y.chunks_exact_mut(width).zip(shifts).zip(scale.chunks_exact(b)) {
-            for ((&c, &t), &e) in self.columns.iter().zip(shift).zip(scale) {
-                y[c] = match self.direction {
-                    Direction::Forward => y[c] * e + t,
-                    Direction::Inverse => (y[c] - t) * e,
-                };
-            }
-        }
+        unrolled(
+            b,
+            #[inline(always)]
+            |b| {
+                let shifts = raw.chunks_exact(2 * b).map(|raw| &raw[b..]);
+                for ((y, shift), scale) in y.chunks_exact_mut(width).zip(shifts).zip(scale.chunks_exact(b)) {
+                    for ((&c, &t), &e) in self.columns[..b].iter().zip(shift).zip(scale) {
+                        y[c] = match self.direction {
+                            Direction::Forward => y[c] * e + t,
+                            Direction::Inverse => (y[c] - t) * e,
+                        };
+                    }
+                }
+            },
+        );
     }
 
     fn backward(&self, tile: &mut Backward<'_, T>) {

@@ -82,19 +82,38 @@ impl Activation {
     }
 }
 
+/// Elements that are computed together, apart from where they come from and go: several vectors, whose chains of
+/// operations run side by side.
+const BLOCK: usize = 128;
+
 /// x <- f(x), slope <- f'(x); what is not asked for is not computed.
 fn map<T: Real>(x: &mut [T], slope: &mut [T], f: impl Fn(T) -> (T, T)) {
+    let (blocks, rest) = x.as_chunks_mut::<BLOCK>();
     if slope.is_empty() {
-        wide(
+        return wide(
             #[inline(always)]
-            || x.iter_mut().for_each(|x| *x = f(*x).0),
-        );
-    } else {
-        wide(
-            #[inline(always)]
-            || x.iter_mut().zip(slope).for_each(|(x, slope)| (*x, *slope) = f(*x)),
+            || {
+                for block in blocks {
+                    let mut x = *block;
+                    x.iter_mut().for_each(|x| *x = f(*x).0);
+                    *block = x;
+                }
+                rest.iter_mut().for_each(|x| *x = f(*x).0);
+            },
         );
     }
+    let (slopes, last) = slope.as_chunks_mut::<BLOCK>();
+    wide(
+        #[inline(always)]
+        || {
+            for (block, slopes) in blocks.iter_mut().zip(slopes) {
+                let (mut x, mut slope) = (*block, *slopes);
+                x.iter_mut().zip(&mut slope).for_each(|(x, slope)| (*x, *slope) = f(*x));
+                (*block, *slopes) = (x, slope);
+            }
+            rest.iter_mut().zip(last).for_each(|(x, slope)| (*x, *slope) = f(*x));
+        },
+    );
 }
 
 #[derive(Debug)]

@@ -19,7 +19,7 @@ use crate::device::cpu::gemm::{Mat, Packed, Scratch, Start, gemm};
 use crate::device::cuda::{Argument, Grid};
 use crate::error::Error;
 use crate::graph::{Graph, Var};
-use crate::math::wide;
+use crate::math::{unrolled, wide};
 #[cfg(feature = "cuda")]
 use crate::op::cuda::{self, Kernels};
 use crate::op::{Adjoint, Backward, Forward, Op, Reads, Split};
@@ -168,9 +168,15 @@ impl Layers {
     fn gather<T: Copy>(&self, rows: usize, inputs: &[&[T]], widths: &[usize], mut gathered: &mut [T]) {
         for ((Taken { columns, .. }, &x), &width) in self.inputs.iter().zip(inputs).zip(widths) {
             let (part, rest) = gathered.split_at_mut(rows * columns.len());
-            for (part, x) in part.chunks_exact_mut(columns.len().max(1)).zip(x.chunks_exact(width)) {
-                part.iter_mut().zip(columns).for_each(|(part, &c)| *part = x[c]);
-            }
+            unrolled(
+                columns.len(),
+                #[inline(always)]
+                |n| {
+                    for (part, x) in part.chunks_exact_mut(n.max(1)).zip(x.chunks_exact(width)) {
+                        part.iter_mut().zip(&columns[..n]).for_each(|(part, &c)| *part = x[c]);
+                    }
+                },
+            );
             gathered = rest;
         }
     }

@@ -15,7 +15,7 @@ use std::ops::Range;
 use crate::device::cuda::{Argument, Grid};
 use crate::error::Error;
 use crate::graph::{Graph, Var};
-use crate::math::{self, map_in_place, wide};
+use crate::math::{self, map_in_place, unrolled, wide};
 #[cfg(feature = "cuda")]
 use crate::op::cuda::{self, Kernels};
 use crate::op::{Backward, Forward, Op, Reads};
@@ -146,26 +146,6 @@ pub(super) fn softmax<T: Real>(table: &mut [T], k: usize, ln_sums: &mut [T]) {
                 *ln_sum += math::ln(sum);
                 row.iter_mut().for_each(|v| *v = *v / sum);
             }
-        },
-    );
-}
-
-/// `f(n)` by [`wide`], compiled for each small n: loops of n steps, too short for vectors of their own, become straight
-/// code.
-#[inline(always)]
-fn unrolled(n: usize, f: impl FnOnce(usize)) {
-    wide(
-        #[inline(always)]
-        || match n {
-            1 => f(1),
-            2 => f(2),
-            3 => f(3),
-            4 => f(4),
-            5 => f(5),
-            6 => f(6),
-            7 => f(7),
-            8 => f(8),
-            _ => f(n),
         },
     );
 }
