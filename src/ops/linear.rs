@@ -323,7 +323,7 @@ impl<T: Real> Op<T> for Layers {
         let rows = tile.rows;
         let (gathered, mut rest) = std::mem::take(&mut tile.saved).split_at_mut(rows * self.gathered());
         let mut g = std::mem::take(&mut tile.output_adjoints[0]);
-        let blocks = self.blocks(tile.input_widths).map(|(layer, _, rows)| Packed::<T>::len(rows, layer.weight.cols()));
+        let blocks = self.blocks().map(|(layer, rows)| Packed::<T>::len(rows.len(), layer.weight.cols()));
         let mut packed = &tile.packed[blocks.sum()..];
         for (l, layer) in self.layers.iter().enumerate().rev() {
             let (front, slope) = rest.split_at_mut(rest.len() - rows * self.kept(l)[0]);
@@ -382,7 +382,7 @@ impl Layers {
 
     /// Whether the first layer takes all of one input.
     fn whole(&self) -> bool {
-        self.columns.len() == 1 && self.columns[0].is_empty()
+        self.inputs.len() == 1 && self.inputs[0].columns.is_empty()
     }
 }
 
