@@ -36,12 +36,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         println!("peaks: {:.0} GB/s, {:.1} Tflop/s\n", peaks.bandwidth / 1e9, peaks.flops / 1e12);
         println!("{:40} {:>10} {:>8} {:>8} {:>10}", "kernel", "us", "GB/s", "of peak", "occupancy");
     } else {
-        println!("moved / least: 1 if each input and output is moved once, what a block asks for twice being cached");
-        println!("sectors, ideal: of 32 bytes that a request of a warp touches, and could have touched");
-        println!(
-            "memory, issue: microseconds for 2^20 rows if an A100 did nothing but move them, or give instructions out\n"
-        );
-        println!("{:40} {}", "kernel", COLUMNS.map(|c| format!("{c:>11}")).concat());
+        println!("{LEGEND}");
+        println!("{:38}{}", "kernel", COLUMNS.map(|c| format!("{c:>11}")).concat());
     }
     for case in cases(ROWS[usize::from(hardware)]) {
         if timed {
@@ -84,13 +80,34 @@ fn occupancy(case: &Case, needs: &HashMap<String, Needs>) -> (String, String) {
 }
 
 /// What is counted of a kernel.
-const COLUMNS: [&str; 10] =
-    ["KB", "of least", "sectors", "ideal", "conflicts", "divergent", "registers", "occupancy", "memory", "issue"];
+const COLUMNS: [&str; 11] = [
+    "KB",
+    "of least",
+    "sectors",
+    "ideal",
+    "conflicts",
+    "divergent",
+    "arithmetic",
+    "registers",
+    "occupancy",
+    "memory",
+    "issue",
+];
 
-/// Of an A100 with 40 GB: bytes per second, and instructions of threads that 108 multiprocessors give out at 1.41 GHz,
-/// four warps at a time.
+/// What that means.
+const LEGEND: &str = "\
+KB, of least: moved, and that over each input once and each output once; what a block asks for twice is cached
+sectors, ideal: of 32 bytes that a request of a warp touches, and could have touched
+conflicts, divergent: of banks of shared memory; branches at which a warp's threads part
+arithmetic: of all instructions, those on floating-point numbers
+memory, issue: microseconds for 2^20 rows if an A100 did nothing but move the least, or nothing but compute
+";
+
+/// Of an A100 with 40 GB: bytes per second, clocks per second of all 108 multiprocessors, and instructions of threads that
+/// one of them gives out in a clock: in all, and to its units for single precision.
 const BANDWIDTH: f64 = 1555e9;
-const ISSUE: f64 = 108.0 * 1.41e9 * 4.0 * 32.0;
+const CLOCKS: f64 = 108.0 * 1.41e9;
+const ISSUE: [f64; 2] = [128.0, 64.0];
 
 /// What the simulated device counted of one launch.
 fn count(device: &Device, case: &Case, needs: &HashMap<String, Needs>) -> Result<(), Box<dyn Error>> {
@@ -100,16 +117,8 @@ fn count(device: &Device, case: &Case, needs: &HashMap<String, Needs>) -> Result
     device.stream.synchronize()?;
     let counts = cusim::counters(case.kernel);
     let (requests, (registers, occupancy)) = (counts.global_requests as f64, occupancy(case, needs));
-    if std::env::var_os("MIX").is_some() {
-        eprintln!(
-            "{} {:?} shared {} global {}",
-            case.name(),
-            counts.instructions,
-            counts.shared_requests,
-            counts.global_requests
-        );
-    }
     let (moved, instructions) = ((32 * counts.fetched_sectors) as f64, counts.instructions.iter().sum::<u64>() as f64);
+    let arithmetic = counts.instructions[1..4].iter().sum::<u64>() as f64;
     let million = 1e6 * (1 << 20) as f64 / ROWS[0] as f64;
     let columns = [
         format!("{:.0}", moved / 1024.0),
@@ -118,12 +127,13 @@ fn count(device: &Device, case: &Case, needs: &HashMap<String, Needs>) -> Result
         format!("{:.2}", counts.ideal_sectors as f64 / requests),
         counts.bank_conflicts.to_string(),
         format!("{:.0}%", 100.0 * counts.divergent_branches as f64 / counts.branches.max(1) as f64),
+        format!("{:.0}%", 100.0 * arithmetic / instructions),
         registers,
         occupancy,
         format!("{:.0}", million * case.floor() as f64 / BANDWIDTH),
-        format!("{:.0}", million * instructions / ISSUE),
+        format!("{:.0}", million * (instructions / ISSUE[0]).max(arithmetic / ISSUE[1]) / CLOCKS),
     ];
-    println!("{:40} {}", case.name(), columns.map(|c| format!("{c:>11}")).concat());
+    println!("{:38}{}", case.name(), columns.map(|c| format!("{c:>11}")).concat());
     Ok(())
 }
 
