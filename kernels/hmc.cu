@@ -32,6 +32,22 @@ KERNEL hmc_trajectory(
         next[i] = i == width - 1 ? real(acceptance) : taken ? proposal[i] : state[i];
 }
 
+// Dual averaging after a trajectory, as src/sample/step_sizes.rs; a chain's acceptance is the last column of its state. A
+// thread has a chain.
+KERNEL hmc_adapt(
+    const real* state, real* step, double* error, double* average, double target, double centre, double count,
+    double root, double rate, int last, int width, size_t rows) {
+    size_t i = thread_index();
+    if (i >= rows) return;
+    double shortfall = target - (double)state[i * width + width - 1];
+    double short_so_far = error[i] + (shortfall - error[i]) / count;
+    double ln_step = centre - short_so_far * root / 0.05;
+    double ln_average = average[i] + rate * (ln_step - average[i]);
+    error[i] = short_so_far;
+    average[i] = ln_average;
+    step[i] = real(exp(last ? ln_average : ln_step));
+}
+
 KERNEL hmc_jump(
     const real* state, const real* proposal, const real* base_here, const real* base_there, const real* u, real* next,
     const double* numbers, size_t rows) {

@@ -140,6 +140,24 @@ impl<T: Real> DerefMut for Vector<T> {
     }
 }
 
+impl<T: Real> Vector<T> {
+    /// So many elements; zeros if it had another number of them.
+    pub(crate) fn resize(&mut self, len: usize) {
+        if self.count() != len {
+            *self = vec![T::ZERO; len].into();
+        }
+    }
+
+    /// So many elements, all of which the caller sets.
+    pub(crate) fn renew(&mut self, len: usize) -> &mut [T] {
+        self.resize(len);
+        if self.host.get().is_none() {
+            self.host = OnceLock::from(Aligned::zeros(len));
+        }
+        self
+    }
+}
+
 #[cfg(not(feature = "cuda"))]
 impl<T: Real> Vector<T> {
     /// Without a device the host's copy is always there.
@@ -147,7 +165,7 @@ impl<T: Real> Vector<T> {
         Aligned::zeros(0)
     }
 
-    fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.len()
     }
 
@@ -169,7 +187,7 @@ impl<T: Real> Vector<T> {
     }
 
     /// Its length, for which nothing is copied.
-    fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.host.get().map_or_else(|| self.copy().buffer.as_ref().map_or(0, |buffer| buffer.len()), |host| host.len())
     }
 

@@ -337,6 +337,7 @@ fn a_step_of_an_energy_is_one_graph_behind_the_moves_of_its_chains() {
         // The chains are evaluated, and jump before each of two trajectories.
         let moves = 1 + 2 * 2;
         assert_eq!(epoch.asked, (moves + 1) * steps);
-        assert_eq!((epoch.copies_to_device, epoch.copies_to_host), ((moves + 1) * steps + 1, moves * steps + 1));
+        // Chains, context and step sizes go there; chains come back evaluated, to be checked, and moved.
+        assert_eq!((epoch.copies_to_device, epoch.copies_to_host), ((moves + 1 + 3) * steps + 1, 2 * steps + 1));
     }
 }

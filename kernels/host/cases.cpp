@@ -183,6 +183,16 @@ void cases(size_t rows, size_t cols) {
     auto uniform = [](size_t i) { return real(0.5 + 0.4 * drawn(4, i)); };
     RUN(teams(rows, 2 * d + 2), hmc_trajectory, in(n), in(n), in(rows * d), in(rows * d), in(rows, uniform), out(n),
         in(1, dim), rows);
+    for (int last : {0, 1}) {
+        size_t width = 2 * d + 2;
+        RUN(threads(rows), hmc_adapt, in(n), out(rows), output<double>(rows, [](size_t) { return 0.5; }),
+            output<double>(rows, [](size_t) { return -1.; }), 0.8, 0.25, 12., 2., 0.5, last, width, rows);
+        auto ln_step = [=](size_t row) {
+            double shortfall = 0.8 - drawn(0, row * width + width - 1);
+            return 0.25 - (0.5 + (shortfall - 0.5) / 12) * 2 / 0.05;
+        };
+        expect(1, [=](size_t row) { return exp(last ? -1 + 0.5 * (ln_step(row) + 1) : ln_step(row)); });
+    }
     RUN(teams(rows, 2 * d + 2), hmc_jump, in(n), in(n), in(rows), in(rows), in(rows, uniform), out(n), in(1, dim),
         rows);
     expect(5, [&](size_t i) {

@@ -7,6 +7,7 @@ mod chains;
 mod descent;
 mod inputs;
 pub(super) mod pass;
+mod vectors;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -57,6 +58,8 @@ enum Work {
     Backward(Adjoints),
     /// A step of chains that stay on the device.
     Step,
+    /// A forward pass to the vector at this address.
+    Into(u64),
     /// A backward pass from the mean, then the step of an optimiser that has this key.
     Descent([u64; 3]),
 }
@@ -264,16 +267,18 @@ impl<T: Real> OnDevice<T> {
         };
         draw(&pass, inputs.noise)?;
         inputs.feed(&pass)?;
-        pass.forward(!matches!(work, Work::Forward | Work::Step))?;
-        if work == Work::Step {
-            return chains::advance(&pass, memory);
+        pass.forward(matches!(work, Work::Backward(_) | Work::Descent(_)))?;
+        match work {
+            Work::Step => return chains::advance(&pass, memory),
+            Work::Into(_) => return Ok(()),
+            _ => {}
         }
         self.add_up(&pass)?;
         if !matches!(work, Work::Descent(_)) {
             keep_outputs(&pass, memory)?;
         }
         let adjoints = match work {
-            Work::Forward | Work::Step => return Ok(()),
+            Work::Forward | Work::Step | Work::Into(_) => return Ok(()),
             Work::Descent(_) => Adjoints::Mean,
             Work::Backward(adjoints) => adjoints,
         };

@@ -14,6 +14,7 @@ mod nested;
 mod profile;
 mod runs;
 mod tile;
+mod vectors;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -396,9 +397,14 @@ impl<T: Real> Plan<T> {
             feed.check(rows, fed.cols)
                 .map_err(|e| Error::shape("feed", format!("input `{}` of {} columns: {e}", fed.name, fed.cols)))?;
         }
+        self.check_noise(rows, noise)
+    }
+
+    /// `Ok` if there is noise for so many rows, or none is drawn.
+    fn check_noise(&self, rows: usize, noise: Option<NoiseRows<'_>>) -> Result<(), Error> {
         match noise {
             Some(noise) => noise.check(rows),
-            None if program.noise.iter().all(|drawn| drawn.buffer.is_none()) => Ok(()),
+            None if self.program.noise.iter().all(|drawn| drawn.buffer.is_none()) => Ok(()),
             None => Err(Error::shape("noise", "the graph draws noise; replay it with `Batch::with_noise`")),
         }
     }

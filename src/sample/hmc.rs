@@ -8,9 +8,11 @@ use crate::device::Device;
 use crate::error::{Error, check_length};
 use crate::graph::{Graph, Var};
 use crate::ops::function::Twin;
-use crate::plan::{Batch, Feed, Plan, Request};
+use crate::plan::{Batch, Plan, Request};
 use crate::real::Real;
+use crate::sample::step_sizes::{StepSizes, Update};
 use crate::sample::{Draws, LogDensity, Sampler, Transition};
+use crate::store::Vector;
 
 /// Settings of Hamiltonian Monte Carlo.
 ///
@@ -82,9 +84,11 @@ impl Hmc {
             trajectory,
             start,
             jump,
-            state: Vec::new(),
-            next: Vec::new(),
-            steps: Vec::new(),
+            state: Vec::new().into(),
+            next: Vec::new().into(),
+            context: Vec::new().into(),
+            context_cols: density.context(),
+            sizes: StepSizes::new(device),
             replays: 0,
         })
     }
@@ -192,7 +196,7 @@ impl<D: ?Sized> Recorder<'_, D> {
     }
 }
 
-/// Compiled chains.
+/// Compiled chains. On a device they stay there from the start to the end of a call.
 #[derive(Debug)]
 pub struct HmcChains<T> {
     settings: Hmc,
@@ -200,33 +204,22 @@ pub struct HmcChains<T> {
     trajectory: Plan<T>,
     start: Plan<T>,
     jump: Plan<T>,
-    state: Vec<T>,
-    next: Vec<T>,
-    steps: Vec<T>,
+    state: Vector<T>,
+    next: Vector<T>,
+    /// `[rows x context_cols]`
+    context: Vector<T>,
+    context_cols: usize,
+    sizes: StepSizes<T>,
     /// Of this call: each takes a step of the noise of its own.
     replays: u32,
 }
 
-/// Dual averaging of ln(step) of one chain, with the constants of Hoffman & Gelman.
+/// What a replay does.
 #[derive(Clone, Copy)]
-struct Adaptation {
-    centre: f64,
-    error: f64,
-    averaged: f64,
-}
-
-impl Adaptation {
-    fn new(step: f64) -> Self {
-        Self { centre: (10.0 * step).ln(), error: 0.0, averaged: step.ln() }
-    }
-
-    /// The step to try next after the m-th trajectory, counted from 1, fell short of the target by this much.
-    fn update(&mut self, m: f64, shortfall: f64) -> f64 {
-        self.error += (shortfall - self.error) / (m + 10.0);
-        let ln_step = self.centre - self.error * m.sqrt() / 0.05;
-        self.averaged += m.powf(-0.75) * (ln_step - self.averaged);
-        ln_step.exp()
-    }
+enum Move {
+    Start,
+    Jump,
+    Trajectory,
 }
 
 impl<T: Real> HmcChains<T> {
@@ -234,7 +227,7 @@ impl<T: Real> HmcChains<T> {
     pub fn chains(&self) -> impl Iterator<Item = (f64, f64)> + '_ {
         let width = 2 * self.dim + 2;
         let acceptance = self.state.chunks_exact(width).map(move |state| state[width - 1].to_f64());
-        acceptance.zip(self.steps.iter().map(|step| step.to_f64()))
+        acceptance.zip(self.sizes.steps().iter().map(|step| step.to_f64()))
     }
 
     /// The step size with which the next call starts.
@@ -242,70 +235,65 @@ impl<T: Real> HmcChains<T> {
         self.settings.step = step;
     }
 
-    fn replay(&mut self, which: fn(&mut Self) -> &mut Plan<T>, draws: &Draws<'_, T>) -> Result<(), Error> {
-        check_length("contexts (one, or none)", draws.context.len().min(1), draws.context.len())?;
-        let (state, mut next, steps) =
-            (std::mem::take(&mut self.state), std::mem::take(&mut self.next), std::mem::take(&mut self.steps));
-        next.resize(state.len(), T::ZERO);
-        let context = draws.context.first().copied().unwrap_or(Feed::Rows(&[]));
-        let feeds = [Feed::Rows(&state), Feed::Rows(&steps), context];
+    fn replay(&mut self, which: Move, draws: &Draws<'_, T>) -> Result<(), Error> {
         // Step 0 of the noise is the start's.
         self.replays += 1;
         let batch = Batch::with_noise(draws.rows, draws.noise.at(draws.noise.step + self.replays));
-        let feeds = &feeds[..2 + draws.context.len()];
-        let outcome = which(self).forward(draws.weights, batch, feeds, &mut [&mut next]);
-        (self.state, self.next, self.steps) = (next, state, steps);
-        outcome
+        let plan = match which {
+            Move::Start => &mut self.start,
+            Move::Jump => &mut self.jump,
+            Move::Trajectory => &mut self.trajectory,
+        };
+        let inputs = [&self.state, self.sizes.steps(), &self.context];
+        let inputs = &inputs[..2 + usize::from(self.context_cols > 0)];
+        plan.forward_vectors(draws.weights, batch, inputs, &mut self.next)?;
+        std::mem::swap(&mut self.state, &mut self.next);
+        Ok(())
     }
 
     /// Puts the chains at `x` and evaluates them.
     fn begin(&mut self, draws: &Draws<'_, T>, x: &[T]) -> Result<(), Error> {
         let width = 2 * self.dim + 2;
         check_length("elements of the chains (rows x columns)", draws.rows * self.dim, x.len())?;
+        check_length("contexts (one, or none)", usize::from(self.context_cols > 0), draws.context.len())?;
+        if let Some(feed) = draws.context.first() {
+            feed.check(draws.rows, self.context_cols)?;
+            let context = self.context.renew(draws.rows * self.context_cols);
+            feed.copy_rows(0..draws.rows, self.context_cols, context);
+        }
         self.replays = 0;
-        self.steps.clear();
-        self.steps.resize(draws.rows, T::from_f64(self.settings.step));
-        self.state.clear();
-        self.state.resize(draws.rows * width, T::ZERO);
-        for (state, x) in self.state.chunks_exact_mut(width).zip(x.chunks_exact(self.dim)) {
+        self.sizes.restart(draws.rows, self.settings.step);
+        let state = self.state.renew(draws.rows * width);
+        state.fill(T::ZERO);
+        for (state, x) in state.chunks_exact_mut(width).zip(x.chunks_exact(self.dim)) {
             state[..self.dim].copy_from_slice(x);
         }
-        self.replay(|this| &mut this.start, draws)
+        self.next.resize(draws.rows * width);
+        self.replay(Move::Start, draws)
     }
 
     /// Warm-up, then the settings' trajectories.
     fn run(&mut self, draws: &Draws<'_, T>, x: &mut [T]) -> Result<(), Error> {
-        let Hmc { step, target, warm_up, trajectories, jumps, .. } = self.settings;
+        let Hmc { target, warm_up, trajectories, jumps, .. } = self.settings;
         let (width, all) = (2 * self.dim + 2, warm_up + trajectories);
         if let Some(chain) = self.state.chunks_exact(width).position(|state| !state.iter().all(|v| v.is_finite())) {
             let why = "the log-density or its gradient is not finite where the chain starts";
             return Err(Error::Sampling { step: 1, chain, why: why.into() });
         }
-        let mut adaptations = vec![Adaptation::new(step); if warm_up > 0 { draws.rows } else { 0 }];
         for i in 0..all {
             draws.watch.at(draws.rows, i, all)?;
             for _ in 0..jumps {
-                self.replay(|this| &mut this.jump, draws)?;
+                self.replay(Move::Jump, draws)?;
             }
-            self.replay(|this| &mut this.trajectory, draws)?;
+            self.replay(Move::Trajectory, draws)?;
             if i < warm_up {
-                self.adapt(&mut adaptations, i + 1, target, i + 1 == warm_up);
+                self.sizes.adapt(&self.state, width, Update { target, m: i + 1, last: i + 1 == warm_up })?;
             }
         }
         for (x, state) in x.chunks_exact_mut(self.dim).zip(self.state.chunks_exact(width)) {
             x.copy_from_slice(&state[..self.dim]);
         }
         Ok(())
-    }
-
-    /// Each chain's step after its m-th trajectory; the average over the warm-up after the last.
-    fn adapt(&mut self, adaptations: &mut [Adaptation], m: usize, target: f64, last: bool) {
-        let width = 2 * self.dim + 2;
-        let chains = self.steps.iter_mut().zip(adaptations).zip(self.state.chunks_exact(width));
-        for ((step, adaptation), state) in chains {
-            let tried = adaptation.update(m as f64, target - state[width - 1].to_f64());
-            *step = T::from_f64(if last { adaptation.averaged.exp() } else { tried });
-        }
     }
 }
 
@@ -323,7 +311,7 @@ impl<T: Real> Sampler<T> for HmcChains<T> {
         self.begin(draws, x)?;
         for _ in 1..self.settings.candidates {
             draws.watch.at(draws.rows, 0, 1)?;
-            self.replay(|this| &mut this.jump, draws)?;
+            self.replay(Move::Jump, draws)?;
         }
         self.run(draws, x)
     }

@@ -12,6 +12,7 @@ mod mala;
 mod ode;
 mod probability_flow;
 mod reverse_sde;
+mod step_sizes;
 mod target;
 
 pub use ais::{Ais, LnZ};

@@ -165,7 +165,6 @@ struct Journey<'a, T> {
     rates: [Vec<T>; 7],
     stage: Vec<T>,
     stage_time: Vec<T>,
-    stage_probe: Vec<T>,
     /// One row's state after its step.
     next: Vec<f64>,
 }
@@ -183,7 +182,7 @@ impl<T: Real> OdeFlow<T> {
 
     fn integrate(&mut self, draws: &Draws<'_, T>, y: &mut [T]) -> Result<(), Error> {
         check_length("elements of the state (rows x columns)", draws.rows * self.cols(), y.len())?;
-        let Ode { start, end, max_steps, .. } = self.settings;
+        let Ode { start, end, .. } = self.settings;
         let mut journey = Journey {
             draws,
             active: (0..draws.rows as u32).collect(),
@@ -193,18 +192,32 @@ impl<T: Real> OdeFlow<T> {
             rates: Default::default(),
             stage: Vec::new(),
             stage_time: Vec::new(),
-            stage_probe: Vec::new(),
             next: vec![0.0; self.cols()],
         };
+        #[cfg(feature = "cuda")]
+        {
+            let probe = if let Extra::Estimate(probe) = &self.extra { &probe[..] } else { &[] };
+            self.plan.keep_tables(draws.rows, [&journey.context[..], probe].into_iter())?;
+        }
+        let outcome = self.travel(&mut journey, y);
+        // The tables are only borrowed.
+        #[cfg(feature = "cuda")]
+        self.plan.keep_tables(0, std::iter::empty())?;
+        outcome
+    }
+
+    /// Steps until all rows have arrived.
+    fn travel(&mut self, journey: &mut Journey<'_, T>, y: &mut [T]) -> Result<(), Error> {
+        let (Ode { end, max_steps, .. }, draws) = (self.settings, journey.draws);
         for step in 0..max_steps {
             if journey.active.is_empty() {
                 return Ok(());
             }
             draws.watch.at(draws.rows, draws.rows - journey.active.len(), draws.rows)?;
             for stage in 0..7 {
-                self.rate(&mut journey, stage, y)?;
+                self.rate(journey, stage, y)?;
             }
-            self.accept(&mut journey, step, y)?;
+            self.accept(journey, step, y)?;
         }
         match journey.active.first() {
             None => Ok(()),
@@ -238,10 +251,7 @@ impl<T: Real> OdeFlow<T> {
             used += 1;
         }
         if let Extra::Estimate(probe) = &self.extra {
-            let signs = journey.active.iter().flat_map(|&row| &probe[row as usize * dim..][..dim]);
-            journey.stage_probe.clear();
-            journey.stage_probe.extend(signs.copied());
-            feeds[used] = Feed::Rows(&journey.stage_probe);
+            feeds[used] = Feed::Gather(probe, &journey.active);
             used += 1;
         }
         now[0].resize(count * cols, T::ZERO);
