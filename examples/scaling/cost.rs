@@ -4,7 +4,6 @@ use std::time::Instant;
 
 use ndarray::Array2;
 use retrodict::models::{ExplicitDensity, RealNvp};
-use retrodict::ndarray;
 use retrodict::optim::{Adam, Optimiser};
 use retrodict::rng::{Noise, NoiseId};
 use retrodict::store::Init;

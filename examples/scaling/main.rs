@@ -57,6 +57,15 @@ struct Figure {
 }
 
 impl Figure {
+    fn measure(
+        title: &'static str,
+        axes: [&'static str; 2],
+        curves: impl FnOnce() -> Result<Vec<Curve>, Box<dyn Error>>,
+    ) -> Result<Self, Box<dyn Error>> {
+        println!("{title}: {}, {}", axes[0], axes[1]);
+        Ok(Self { title, axes, curves: curves()? })
+    }
+
     /// On logarithmic axes, with a guide that is in proportion to `work` and touches the first curve from below.
     fn beside(&self, guide: &str, work: impl Fn(f64) -> f64) -> LinePlot {
         let points = &self.curves[0].points;
@@ -89,27 +98,19 @@ impl Figure {
 fn measure(quick: bool) -> Result<[Figure; 5], Box<dyn Error>> {
     let some = |values: &'static [usize]| &values[..if quick { 3 } else { values.len() }];
     Ok([
-        Figure {
-            title: "a training step of a flow",
-            axes: ["rows of a batch", "ms"],
-            curves: Curve::pair(some(&BATCHES), |t, n| training_step(t, n, 64))?,
-        },
-        Figure {
-            title: "a training step of 256 rows",
-            axes: ["width of the hidden layers", "ms"],
-            curves: Curve::pair(some(&WIDTHS), |t, n| training_step(t, 256, n))?,
-        },
-        Figure { title: "a step of Adam", axes: ["parameters", "ms"], curves: Curve::pair(some(&PARAMETERS), adam)? },
-        Figure {
-            title: "ten draws for each observation",
-            axes: ["observations", "ms"],
-            curves: Curve::pair(some(&OBSERVATIONS), |t, n| draws(t, n, 10))?,
-        },
-        Figure {
-            title: "memory of drawing",
-            axes: ["draws for one observation; observations", "peak resident MB"],
-            curves: memory_curves(some(&DRAWS), some(&OBSERVATIONS))?,
-        },
+        Figure::measure("a training step of a flow", ["rows of a batch", "ms"], || {
+            Curve::pair(some(&BATCHES), |threads, n| training_step(threads, n, 64))
+        })?,
+        Figure::measure("a training step of 256 rows", ["width of the hidden layers", "ms"], || {
+            Curve::pair(some(&WIDTHS), |threads, n| training_step(threads, 256, n))
+        })?,
+        Figure::measure("a step of Adam", ["parameters", "ms"], || Curve::pair(some(&PARAMETERS), adam))?,
+        Figure::measure("ten draws for each observation", ["observations", "ms"], || {
+            Curve::pair(some(&OBSERVATIONS), |threads, n| draws(threads, n, 10))
+        })?,
+        Figure::measure("memory of drawing", ["draws for one observation; observations", "peak resident MB"], || {
+            memory_curves(some(&DRAWS), some(&OBSERVATIONS))
+        })?,
     ])
 }
 
