@@ -11,9 +11,11 @@ mod launch;
 const PRODUCTS: &str = "linear_";
 
 /// How many times the fewest sectors requests touch that cannot be tighter.
-const SPREAD: [(&str, f64); 4] = [
+const SPREAD: [(&str, f64); 5] = [
     // A column of a matrix: each number lies in a sector of its own.
     ("add_column", 8.0),
+    // The same, beside the sums of each chain.
+    ("hmc_adapt", 1.7),
     // Rows of 7 momenta begin within sectors.
     ("hmc", 1.2),
     // Rows of triangles, which have all lengths.

@@ -29,10 +29,13 @@ pub enum Argument {
     /// A struct with an array of the addresses of these.
     Array(Vec<Argument>),
     Real(f32),
+    Double(f64),
     Int(usize),
     Size(usize),
 }
-use Argument::{Adjoint, Array, Changed, ChangedDoubles, Doubles, In, Int, Out, OutDoubles, Part, Real, Size, Words};
+use Argument::{
+    Adjoint, Array, Changed, ChangedDoubles, Double, Doubles, In, Int, Out, OutDoubles, Part, Real, Size, Words,
+};
 
 /// Bytes that memory moves at least.
 const SECTOR: usize = 32;
@@ -50,7 +53,7 @@ impl Argument {
             OutDoubles(n) => sectors(8 * n),
             ChangedDoubles(numbers) => 2 * sectors(8 * numbers.len()),
             Array(arguments) => arguments.iter().map(Self::bytes).sum(),
-            Real(_) | Int(_) | Size(_) => 0,
+            Real(_) | Double(_) | Int(_) | Size(_) => 0,
         }
     }
 }
@@ -303,6 +306,13 @@ fn sampling(rows: usize) -> Vec<Case> {
         case("hmc", "hmc_trajectory", team(rows, WIDTH), {
             let values = vec![In(n), In(n), In(rows * d), In(rows * d), In(rows), Out(n)];
             [values, vec![Doubles(vec![d as f64]), Size(rows)]].concat()
+        }),
+        case("hmc", "hmc_adapt", rows, {
+            let acceptances = Part { len: n, read: rows * SECTOR / 4, written: 0 };
+            let sums = || ChangedDoubles(vec![0.5; rows]);
+            let numbers = [0.8, 0.25, 12.0, 2.0, 0.5].map(Double);
+            let values = vec![acceptances, Out(rows), sums(), sums()];
+            [values, numbers.to_vec(), vec![Int(0), Int(WIDTH), Size(rows)]].concat()
         }),
         case("hmc", "hmc_jump", team(rows, WIDTH), {
             let values = vec![In(n), In(n), In(rows), In(rows), In(rows), Out(n)];

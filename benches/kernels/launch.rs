@@ -76,6 +76,7 @@ impl Device {
             Argument::Doubles(numbers) | Argument::ChangedDoubles(numbers) => self.copy(numbers, memory)?,
             Argument::OutDoubles(n) => self.copy(&vec![0.0_f64; *n], memory)?,
             Argument::Real(value) => u64::from(value.to_bits()),
+            Argument::Double(value) => value.to_bits(),
             Argument::Int(value) | Argument::Size(value) => *value as u64,
             Argument::Array(_) => 0,
         };
