@@ -8,6 +8,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use crate::device::cpu::gemm::{Scratch, Start};
+use crate::device::cpu::transpose::columns_of;
 use crate::error::Error;
 use crate::math::wide;
 use crate::real::Real;
@@ -203,6 +204,20 @@ impl<T: Real> Adjoint<'_, T> {
             Adjoint::Skip => {}
             Adjoint::Set(d) => d[i] = value,
             Adjoint::Add(d) => d[i] += value,
+        }
+    }
+
+    /// Contributes a table `cols` wide that is given column after column.
+    pub(crate) fn put_columns(&mut self, columns: &[T], cols: usize) {
+        let rows = columns.len() / cols;
+        match self {
+            Adjoint::Skip => {}
+            Adjoint::Set(d) => columns_of(columns, rows, d),
+            Adjoint::Add(d) => {
+                for (c, column) in columns.chunks_exact(rows).enumerate() {
+                    d[c..].iter_mut().step_by(cols).zip(column).for_each(|(d, &x)| *d += x);
+                }
+            }
         }
     }
 

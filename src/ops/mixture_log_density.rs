@@ -11,11 +11,12 @@
 
 use std::ops::Range;
 
+use crate::device::cpu::transpose::columns_of;
 #[cfg(feature = "cuda")]
 use crate::device::cuda::{Argument, Grid};
 use crate::error::Error;
 use crate::graph::{Graph, Var};
-use crate::math::{self, map_in_place, unrolled, wide};
+use crate::math::{self, wide};
 #[cfg(feature = "cuda")]
 use crate::op::cuda::{self, Kernels};
 use crate::op::{Backward, Forward, Op, Reads};
@@ -117,56 +118,152 @@ pub(super) fn soft_clamp<T: Real>(raw: T) -> (T, T) {
     (tanh * T::from_f64(CLAMP), T::ONE - tanh * tanh)
 }
 
-/// Turns rows of k logarithms into the shares of their exponentials, and leaves the logarithm of each row's sum.
+/// Turns logarithms, a plane of rows for each, into the shares of their exponentials, and leaves the logarithm of each
+/// row's sum; `sums` has a number a row.
 ///
 /// A row of minus infinities has the sum 0 and shares 0/0; a NaN anywhere makes its whole row NaN.
-pub(super) fn softmax<T: Real>(table: &mut [T], k: usize, ln_sums: &mut [T]) {
-    unrolled(
-        k,
+pub(super) fn softmax<T: Real>(planes: &mut [T], ln_sums: &mut [T], sums: &mut [T]) {
+    let rows = sums.len();
+    wide(
         #[inline(always)]
-        |k| {
-            for (row, ln_sum) in table.chunks_exact_mut(k).zip(&mut *ln_sums) {
-                let largest = row.iter().copied().reduce(T::max).unwrap_or(T::ZERO);
-                *ln_sum = if largest.is_finite() { largest } else { T::ZERO };
-                row.iter_mut().for_each(|v| *v -= *ln_sum);
+        || {
+            ln_sums.copy_from_slice(&planes[..rows]);
+            for plane in planes.chunks_exact(rows) {
+                each(ln_sums, plane, |most, x| most.max(x));
             }
-        },
-    );
-    map_in_place(
-        table,
-        #[inline(always)]
-        |v| math::exp(v),
-    );
-    unrolled(
-        k,
-        #[inline(always)]
-        |k| {
-            for (row, ln_sum) in table.chunks_exact_mut(k).zip(&mut *ln_sums) {
-                let sum = row.iter().copied().sum::<T>();
-                *ln_sum += math::ln(sum);
-                row.iter_mut().for_each(|v| *v = *v / sum);
+            ln_sums.iter_mut().for_each(|most| *most = if most.is_finite() { *most } else { T::ZERO });
+            sums.fill(T::ZERO);
+            for plane in planes.chunks_exact_mut(rows) {
+                each(plane, ln_sums, |x, most| math::exp(x - most));
+                each(sums, plane, |sum, x| sum + x);
             }
+            for plane in planes.chunks_exact_mut(rows) {
+                each(plane, sums, |x, sum| x / sum);
+            }
+            each(ln_sums, sums, |most, sum| most + math::ln(sum));
         },
     );
 }
 
+/// `y = f(y, x)`, element by element.
 #[inline(always)]
-fn dot<T: Real>(a: &[T], b: &[T]) -> T {
-    a.iter().zip(b).map(|(&a, &b)| a * b).sum()
+fn each<T: Real>(y: &mut [T], x: &[T], f: impl Fn(T, T) -> T) {
+    y.iter_mut().zip(x).for_each(|(y, &x)| *y = f(*y, x));
+}
+
+/// `y = f(y, a, b)`, element by element.
+#[inline(always)]
+fn each_of_two<T: Real>(y: &mut [T], a: &[T], b: &[T], f: impl Fn(T, T, T) -> T) {
+    y.iter_mut().zip(a).zip(b).for_each(|((y, &a), &b)| *y = f(*y, a, b));
 }
 
 #[derive(Debug)]
 struct MixtureLogDensity(Mixture);
 
-impl MixtureLogDensity {
-    /// What the backward needs: w and r `[rows x K]`; e^a, da/da~ and z `[rows x K d]`.
-    fn blocks<'a, T>(&self, saved: &'a mut [T], rows: usize) -> [&'a mut [T]; 5] {
-        let (narrow, broad) = (rows * self.0.components, rows * self.0.components * self.0.dim);
-        let (prior, rest) = saved.split_at_mut(narrow);
-        let (posterior, rest) = rest.split_at_mut(narrow);
-        let (scale, rest) = rest.split_at_mut(broad);
-        let (slope, z) = rest.split_at_mut(broad);
-        [prior, posterior, scale, slope, z]
+/// What the forward leaves for the backward, in planes of one number a row, so that every loop runs along rows and
+/// vectorises whatever the number of components and columns. The first four have the places of the columns of `raw`.
+struct Planes<'a, T> {
+    rows: usize,
+    /// o, then r; backward, the adjoint of o.
+    logits: &'a mut [T],
+    /// μ, then a, then e^a; backward, the adjoint of μ.
+    means: &'a mut [T],
+    /// a~, then da/da~; backward, the adjoint of a~.
+    diagonals: &'a mut [T],
+    /// The rows of L below the diagonals; backward, their adjoints.
+    below: &'a mut [T],
+    /// w; backward, the component's share of the adjoint.
+    weights: &'a mut [T],
+    /// e
+    errors: &'a mut [T],
+    /// z; backward, v.
+    z: &'a mut [T],
+    /// x; backward, its adjoint.
+    x: &'a mut [T],
+    sums: &'a mut [T],
+}
+
+impl<'a, T: Real> Planes<'a, T> {
+    fn new(mixture: Mixture, saved: &'a mut [T], rows: usize) -> Self {
+        let Mixture { components: k, dim: d, covariance } = mixture;
+        let mut rest = saved;
+        let [logits, means, diagonals, below, weights, errors, z, x, sums] =
+            [k, k * d, k * d, k * covariance.below_diagonal(d), k, k * d, k * d, d, 1].map(|planes| {
+                let (part, after) = std::mem::take(&mut rest).split_at_mut(planes * rows);
+                rest = after;
+                part
+            });
+        Self { rows, logits, means, diagonals, below, weights, errors, z, x, sums }
+    }
+
+    /// The elements of planes `n`, `n + 1`, .., `count` of them.
+    #[inline(always)]
+    fn at(&self, n: usize, count: usize) -> Range<usize> {
+        n * self.rows..(n + count) * self.rows
+    }
+
+    /// From raw and x to ln w + ln N in the places of the logits; `ln_total` is the logarithm of the sum of e^o.
+    #[inline(always)]
+    fn evaluate(&mut self, mixture: Mixture, ln_total: &[T]) {
+        let Mixture { components: k, dim: d, .. } = mixture;
+        for c in 0..k {
+            let at = self.at(c * d, d);
+            each_of_two(&mut self.errors[at.clone()], self.x, &self.means[at], |_, x, mean| x - mean);
+        }
+        self.means.iter_mut().zip(&mut *self.diagonals).for_each(|(a, raw)| (*a, *raw) = soft_clamp(*raw));
+        let norm = T::from_f64(0.5 * d as f64 * std::f64::consts::TAU.ln());
+        for c in 0..k {
+            let joint = self.at(c, 1);
+            for n in c * d..(c + 1) * d {
+                let at = self.at(n, 1);
+                each(&mut self.logits[joint.clone()], &self.means[at], |joint, a| joint + a);
+            }
+            each(&mut self.logits[joint], ln_total, |joint, ln_total| joint - norm - ln_total);
+        }
+        self.means.iter_mut().for_each(|a| *a = math::exp(*a));
+        each_of_two(self.z, self.means, self.errors, |_, scale, e| scale * e);
+        for (c, i) in (0..k).flat_map(|c| (0..d).map(move |i| (c, i))) {
+            let z = self.at(c * d + i, 1);
+            for (j, l) in mixture.below(c, i).enumerate() {
+                let (l, e) = (self.at(l - mixture.below(0, 0).start, 1), self.at(c * d + j, 1));
+                each_of_two(&mut self.z[z.clone()], &self.below[l], &self.errors[e], |z, l, e| z + l * e);
+            }
+            let joint = self.at(c, 1);
+            each(&mut self.logits[joint], &self.z[z], |joint, z| joint - T::from_f64(0.5) * z * z);
+        }
+    }
+
+    /// From the adjoint `dl` to those of raw and x, in their places.
+    #[inline(always)]
+    fn pull_back(&mut self, mixture: Mixture, dl: &[T]) {
+        let Mixture { components: k, dim: d, .. } = mixture;
+        for c in 0..k {
+            let of = self.at(c, 1);
+            let shares = self.weights[of.clone()].iter_mut().zip(&mut self.logits[of.clone()]);
+            shares.zip(dl).for_each(|((w, r), &dl)| (*r, *w) = (dl * (*r - *w), dl * *r));
+            for n in c * d..(c + 1) * d {
+                let (at, share) = (self.at(n, 1), &self.weights[of.clone()]);
+                each(&mut self.z[at.clone()], share, |z, share| share * z);
+                let (v, e, scale) = (&self.z[at.clone()], &self.errors[at.clone()], &self.means[at.clone()]);
+                let reaches =
+                    v.iter().zip(e).zip(scale).zip(share).map(|(((v, e), scale), share)| *share - *v * *e * *scale);
+                self.diagonals[at].iter_mut().zip(reaches).for_each(|(slope, da)| *slope = da * *slope);
+            }
+        }
+        each(self.means, self.z, |scale, v| scale * v);
+        for (c, i) in (0..k).flat_map(|c| (0..d).map(move |i| (c, i))) {
+            for (j, l) in mixture.below(c, i).enumerate() {
+                let l = self.at(l - mixture.below(0, 0).start, 1);
+                let (v, at) = (&self.z[self.at(c * d + i, 1)], self.at(c * d + j, 1));
+                each_of_two(&mut self.means[at.clone()], &self.below[l.clone()], v, |mean, l, v| mean + l * v);
+                each_of_two(&mut self.below[l], v, &self.errors[at], |_, v, e| -(v * e));
+            }
+        }
+        self.x.fill(T::ZERO);
+        for c in 0..k {
+            let at = self.at(c * d, d);
+            each(self.x, &self.means[at], |x, mean| x - mean);
+        }
     }
 }
 
@@ -180,115 +277,42 @@ impl<T: Real> Op<T> for MixtureLogDensity {
         Ok(vec![1])
     }
 
+    /// On a device; here the planes have all.
     fn reads(&self) -> Reads {
         Reads::Inputs
     }
 
-    fn saved(&self, _: &[usize]) -> usize {
-        self.0.components * (2 + 3 * self.0.dim)
+    fn saved(&self, inputs: &[usize]) -> usize {
+        let Mixture { components: k, dim: d, .. } = self.0;
+        inputs[1] + k * (1 + 2 * d) + d + 1
     }
 
     fn forward(&self, tile: &mut Forward<'_, T>) {
-        let (x, raw, l) = (tile.inputs[0], tile.inputs[1], &mut *tile.outputs[0]);
-        let (mixture, Mixture { components: k, dim: d, .. }) = (self.0, self.0);
-        let [prior, posterior, scale, slope, z] = self.blocks(tile.saved, tile.rows);
-        let raw_rows = || raw.chunks_exact(tile.input_widths[1]);
-
-        for ((raw, prior), scale) in raw_rows().zip(prior.chunks_exact_mut(k)).zip(scale.chunks_exact_mut(k * d)) {
-            prior.copy_from_slice(&raw[..k]);
-            scale.copy_from_slice(&raw[mixture.ln_diagonal(0).start..][..k * d]);
-        }
+        let (mixture, width, l) = (self.0, tile.input_widths[1], &mut *tile.outputs[0]);
+        columns_of(tile.inputs[1], width, &mut tile.saved[..width * tile.rows]);
+        let mut planes = Planes::new(mixture, tile.saved, tile.rows);
+        columns_of(tile.inputs[0], mixture.dim, planes.x);
+        planes.weights.copy_from_slice(planes.logits);
+        softmax(planes.weights, l, planes.sums);
         wide(
             #[inline(always)]
-            || scale.iter_mut().zip(slope).for_each(|(a, slope)| (*a, *slope) = soft_clamp(*a)),
+            || planes.evaluate(mixture, l),
         );
-
-        // Until its softmax, `posterior` gathers ln w + ln N.
-        posterior.copy_from_slice(prior);
-        softmax(prior, k, l);
-        let norm = T::from_f64(0.5 * d as f64 * std::f64::consts::TAU.ln());
-        unrolled(
-            d,
-            #[inline(always)]
-            |d| {
-                for (r, (joint, a)) in posterior.chunks_exact_mut(k).zip(scale.chunks_exact(k * d)).enumerate() {
-                    for (joint, a) in joint.iter_mut().zip(a.chunks_exact(d)) {
-                        *joint += a.iter().copied().sum::<T>() - norm - l[r];
-                    }
-                }
-            },
-        );
-        map_in_place(
-            scale,
-            #[inline(always)]
-            |a| math::exp(a),
-        );
-        unrolled(
-            d,
-            #[inline(always)]
-            |d| {
-                let mixture = Mixture { dim: d, ..mixture };
-                for (r, (raw, x)) in raw_rows().zip(x.chunks_exact(d)).enumerate() {
-                    for c in 0..k {
-                        let of = r * k + c;
-                        let (scale, z) = (&scale[of * d..][..d], &mut z[of * d..][..d]);
-                        z.iter_mut().zip(x).zip(&raw[mixture.mean(c)]).for_each(|((e, &x), &mean)| *e = x - mean);
-                        // From the last row up, so that the rows above still find e.
-                        for i in (0..d).rev() {
-                            z[i] = scale[i] * z[i] + dot(&raw[mixture.below(c, i)], z);
-                        }
-                        posterior[of] += T::from_f64(-0.5) * dot(z, z);
-                    }
-                }
-            },
-        );
-        softmax(posterior, k, l);
+        softmax(planes.logits, l, planes.sums);
     }
 
     fn backward(&self, tile: &mut Backward<'_, T>) {
-        let (x, raw, dl) = (tile.inputs[0], tile.inputs[1], &*tile.output_adjoints[0]);
-        let (mixture, Mixture { components: k, dim: d, .. }) = (self.0, self.0);
-        let [prior, posterior, scale, slope, z] = self.blocks(tile.saved, tile.rows);
-        let [dx, draw] = tile.input_adjoints else { return };
-        let (mut dx, mut draw, width) = (dx.zeroed(), draw.zeroed(), tile.input_widths[1]);
-        unrolled(
-            d,
+        let (mixture, width, dl) = (self.0, tile.input_widths[1], &*tile.output_adjoints[0]);
+        let [dx, draw] = tile.input_adjoints else {
+            return;
+        };
+        let mut planes = Planes::new(mixture, tile.saved, tile.rows);
+        wide(
             #[inline(always)]
-            |d| {
-                let mixture = Mixture { dim: d, ..mixture };
-                for (r, c) in (0..tile.rows).flat_map(|r| (0..k).map(move |c| (r, c))) {
-                    let of = r * k + c;
-                    let (x, raw) = (&x[r * d..][..d], &raw[r * width..][..width]);
-                    let (scale, slope, z) = (&mut scale[of * d..][..d], &slope[of * d..][..d], &mut z[of * d..][..d]);
-                    let (mean, share) = (&raw[mixture.mean(c)], dl[r] * posterior[of]);
-                    z.iter_mut().for_each(|z| *z = share * *z);
-                    let v = &*z;
-                    if let Some(draw) = &mut draw {
-                        let draw = &mut draw[r * width..][..width];
-                        draw[c] += dl[r] * (posterior[of] - prior[of]);
-                        for (i, da) in draw[mixture.ln_diagonal(c)].iter_mut().enumerate() {
-                            *da += (share - v[i] * (x[i] - mean[i]) * scale[i]) * slope[i];
-                        }
-                        for (i, &v) in v.iter().enumerate() {
-                            let below = &mut draw[mixture.below(c, i)];
-                            below.iter_mut().zip(x.iter().zip(mean)).for_each(|(d, (&x, &mean))| *d += v * (mean - x));
-                        }
-                    }
-                    // `scale` becomes the mean's adjoint.
-                    scale.iter_mut().zip(v).for_each(|(s, &v)| *s *= v);
-                    for (i, &v) in v.iter().enumerate() {
-                        scale.iter_mut().zip(&raw[mixture.below(c, i)]).for_each(|(s, &below)| *s += below * v);
-                    }
-                    if let Some(draw) = &mut draw {
-                        let dmean = &mut draw[r * width..][mixture.mean(c)];
-                        dmean.iter_mut().zip(&*scale).for_each(|(dmean, &s)| *dmean += s);
-                    }
-                    if let Some(dx) = &mut dx {
-                        dx[r * d..][..d].iter_mut().zip(&*scale).for_each(|(dx, &s)| *dx -= s);
-                    }
-                }
-            },
+            || planes.pull_back(mixture, dl),
         );
+        dx.put_columns(planes.x, mixture.dim);
+        draw.put_columns(&tile.saved[..width * tile.rows], width);
     }
 
     #[cfg(feature = "cuda")]
@@ -441,7 +465,7 @@ mod tests {
         assert!(l[1].is_nan() && l[2].is_finite(), "{l:?}");
         // And so is the gradient of minus infinity.
         let (mut shares, mut ln_sum) = ([-infinity; 2], [0.0]);
-        softmax(&mut shares, 2, &mut ln_sum);
+        softmax(&mut shares, &mut ln_sum, &mut [0.0]);
         assert!(ln_sum == [-infinity] && shares.iter().all(|r| r.is_nan()), "{ln_sum:?} {shares:?}");
         // A component switched off by its logit leaves the other; NaN in either shows.
         let off = [-infinity, 0.0, 5.0, 0.0, 1.0, 0.0];

@@ -32,9 +32,9 @@ impl<T: Real> Op<T> for MixtureSample {
         Ok(vec![self.0.dim])
     }
 
-    /// The weights, and the logarithm of their sum before they were normalised.
+    /// The weights, a plane of rows for each; the logarithm of their sum before they were normalised, and this sum.
     fn saved(&self, _: &[usize]) -> usize {
-        self.0.components + 1
+        self.0.components + 2
     }
 
     fn differentiable(&self) -> bool {
@@ -44,13 +44,16 @@ impl<T: Real> Op<T> for MixtureSample {
     fn forward(&self, tile: &mut Forward<'_, T>) {
         let (raw, normal, uniform) = (tile.inputs[0], tile.inputs[1], tile.inputs[2]);
         let (mixture, Mixture { components: k, dim: d, .. }) = (self.0, self.0);
-        let (weights, ln_sums) = tile.saved.split_at_mut(tile.rows * k);
+        let rows = tile.rows;
+        let (weights, sums) = tile.saved.split_at_mut(rows * k);
+        let (ln_sums, sums) = sums.split_at_mut(rows);
         let raw_rows = || raw.chunks_exact(tile.input_widths[0]);
-        for (weights, raw) in weights.chunks_exact_mut(k).zip(raw_rows()) {
-            weights.copy_from_slice(&raw[..k]);
+        for (c, weights) in weights.chunks_exact_mut(rows).enumerate() {
+            weights.iter_mut().zip(raw_rows()).for_each(|(weight, raw)| *weight = raw[c]);
         }
-        softmax(weights, k, ln_sums);
-        let draws = weights.chunks_exact(k).zip(uniform).zip(raw_rows()).zip(normal.chunks_exact(d));
+        softmax(weights, ln_sums, sums);
+        let weights = (0..rows).map(|r| weights[r..].iter().step_by(rows).copied());
+        let draws = weights.zip(uniform).zip(raw_rows()).zip(normal.chunks_exact(d));
         let x = tile.outputs[0].chunks_exact_mut(d);
         wide(
             #[inline(always)]
@@ -100,10 +103,10 @@ impl<T: Real> Kernels<T> for MixtureSample {
 
 /// The first component whose cumulative weight reaches u of the whole, never one of weight 0 if u is above 0.
 #[inline(always)]
-fn component<T: Real>(weights: &[T], u: T) -> Option<usize> {
-    let reached = u * weights.iter().copied().sum::<T>();
+fn component<T: Real>(mut weights: impl Iterator<Item = T> + Clone, u: T) -> Option<usize> {
+    let reached = u * weights.clone().sum::<T>();
     let mut sum = T::ZERO;
-    weights.iter().position(|&w| {
+    weights.position(|w| {
         sum += w;
         sum >= reached
     })

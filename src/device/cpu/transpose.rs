@@ -35,6 +35,29 @@ pub(crate) fn transpose<'a, T: Real, const W: usize>(x: impl Fn(usize) -> &'a [T
     );
 }
 
+/// The columns of x, whose rows are `cols` wide, one after the other.
+pub(crate) fn columns_of<T: Real>(x: &[T], cols: usize, y: &mut [T]) {
+    let rows = x.len().checked_div(cols).unwrap_or(0);
+    wide(
+        #[inline(always)]
+        || {
+            for (i, j) in (0..rows).step_by(BLOCK).flat_map(|i| (0..cols).step_by(BLOCK).map(move |j| (i, j))) {
+                if i + BLOCK <= rows && j + BLOCK <= cols {
+                    let mut block = array::from_fn(|r| *x[(i + r) * cols + j..].first_chunk().expect("a whole block"));
+                    transpose_block(&mut block);
+                    for (c, column) in block.iter().enumerate() {
+                        y[(j + c) * rows + i..][..BLOCK].copy_from_slice(column);
+                    }
+                } else {
+                    for (r, c) in (i..rows.min(i + BLOCK)).flat_map(|r| (j..cols.min(j + BLOCK)).map(move |c| (r, c))) {
+                        y[c * rows + r] = x[r * cols + c];
+                    }
+                }
+            }
+        },
+    );
+}
+
 #[inline(always)]
 fn transpose_block<T: Real>(block: &mut Block<T>) {
     #[cfg(target_arch = "x86_64")]
@@ -85,6 +108,18 @@ mod tests {
         transpose(|j| &x[j], &mut y);
         for (p, j) in (0..rows).flat_map(|p| (0..W).map(move |j| (p, j))) {
             assert!(y[p][j] == x[j][p], "element {p} {j} of {rows} x {W}");
+        }
+    }
+
+    #[test]
+    fn columns_come_one_after_the_other() {
+        for (rows, cols) in [(1, 1), (8, 8), (7, 20), (64, 88), (19, 5), (3, 0)] {
+            let x: Vec<f32> = (0..rows * cols).map(|i| i as f32).collect();
+            let mut y = vec![-1.0; x.len()];
+            columns_of(&x, cols, &mut y);
+            for (r, c) in (0..rows).flat_map(|r| (0..cols).map(move |c| (r, c))) {
+                assert!(y[c * rows + r] == x[r * cols + c], "row {r}, column {c} of {rows} x {cols}");
+            }
         }
     }
 
