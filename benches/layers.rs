@@ -1,6 +1,6 @@
-//! Every layer of a training step by itself: vector functions, noise, fused ops forward and backward, Adam, a step, and
-//! draws. Criterion's `elem/s` are elements of the layer's result; `benches/gemm.rs` has the matrix products, and
-//! `benches/training_step.rs` a step beside the machine's peak.
+//! Every layer of a training step by itself: vector functions, noise, matrix products, fused ops forward and backward,
+//! Adam, a step, and draws. Criterion's `elem/s` are elements of the layer's result; `benches/gemm.rs` has the products
+//! beside another library's, and `benches/training_step.rs` a step beside the machine's peak.
 //!
 //! `cargo bench --bench layers -- --table` prints one line a layer instead, in a few seconds.
 
@@ -8,6 +8,7 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use criterion::{Criterion, Throughput};
+use retrodict::device::cpu::gemm::{Mat, Scratch, Start, gemm};
 use retrodict::math::{self, map_in_place};
 use retrodict::models::{ExplicitDensity, RealNvp};
 use retrodict::ops::coupling::Direction;
@@ -20,17 +21,24 @@ use retrodict::{Batch, Device, Error, Feed, Graph, Layout, Request, Store, Var};
 
 /// Rows of a batch.
 const ROWS: usize = 256;
+/// Operations in the matrix products of a training step of the flow (`benches/peers/WORKLOADS.md`, W1).
+const TRAINING_FLOPS: usize = 64_600_000;
 
-/// A layer, the elements that one call computes, and the call.
+/// A layer, the elements that one call computes, its operations in matrix products, and the call.
 struct Layer {
     name: String,
     elements: usize,
+    flops: usize,
     call: Box<dyn FnMut()>,
 }
 
 impl Layer {
     fn new(name: impl Into<String>, elements: usize, call: impl FnMut() + 'static) -> Self {
-        Self { name: name.into(), elements, call: Box::new(call) }
+        Self { name: name.into(), elements, flops: 0, call: Box::new(call) }
+    }
+
+    fn with_flops(self, flops: usize) -> Self {
+        Self { flops, ..self }
     }
 }
 
@@ -85,6 +93,25 @@ fn noise() -> Vec<Layer> {
     vec![table(5), table(16), table(64)]
 }
 
+/// The products of a layer `k` to `n` wide on a tile of 64 rows: Y = X W + b, and the gradient of W.
+fn products(k: usize, n: usize) -> [Layer; 2] {
+    const TILE: usize = 64;
+    let flops = 2 * TILE * k * n;
+    let (x, w, bias) = (normal(TILE * k), normal(k * n), normal(n));
+    let (mut y, mut scratch) = (vec![0.0; TILE * n], Scratch::boxed());
+    let forward = Layer::new(format!("product {TILE} x {k} x {n}"), TILE * n, move || {
+        let (x, w) = (Mat::new(black_box(&x), TILE, k), Mat::new(black_box(&w), k, n));
+        gemm(x, w, Start::Bias(&bias), &mut y, n, &mut scratch);
+    });
+    let (x, g) = (normal(TILE * k), normal(TILE * n));
+    let (mut dw, mut scratch) = (vec![0.0; k * n], Scratch::boxed());
+    let gradient = Layer::new(format!("product {k} x {TILE} x {n}, transposed"), k * n, move || {
+        let (x, g) = (Mat::new(black_box(&x), TILE, k), Mat::new(black_box(&g), TILE, n));
+        gemm(x.t(), g, Start::Zero, &mut dw, n, &mut scratch);
+    });
+    [forward.with_flops(flops), gradient.with_flops(flops)]
+}
+
 fn feeds(tables: &[Vec<f32>]) -> Vec<Feed<'_, f32>> {
     tables.iter().map(|table| Feed::Rows(table)).collect()
 }
@@ -136,7 +163,10 @@ fn op(
 
 fn ops() -> Result<Vec<Layer>, Error> {
     let linear = |name: &str, rows: usize, cols: usize, f: Activation| {
-        op(name, &[rows], &[(rows, cols), (1, cols)], move |g, x, p| g.linear(x, p[0], Some(p[1]), f))
+        let [alone, both] =
+            op(name, &[rows], &[(rows, cols), (1, cols)], move |g, x, p| g.linear(x, p[0], Some(p[1]), f))?;
+        let flops = 2 * ROWS * rows * cols;
+        Ok::<_, Error>([alone.with_flops(flops), both.with_flops(3 * flops)])
     };
     let coupling = |name: &str, direction: Direction| {
         op(name, &[5, 6, 1], &[], move |g, x, _| Ok(g.coupling(x[0], x[1], x[2], &[2, 3, 4], 2.0, direction)?.0))
@@ -195,12 +225,14 @@ fn flow() -> Result<[Layer; 2], Error> {
         let batch = Batch::with_noise(1000, NoiseRows::new(&1));
         sampler.forward(&weights, batch, &[Feed::Repeat(&observed)], &mut [&mut out]).expect("fitting feeds");
     });
-    Ok([step, sample])
+    let per_row = 2 * 8 * (18 * 64 + 64 * 64 + 64 * 5);
+    Ok([step.with_flops(TRAINING_FLOPS), sample.with_flops(1000 * per_row)])
 }
 
 fn layers() -> Result<Vec<Layer>, Error> {
     let mut all = functions();
     all.extend(noise());
+    all.extend([products(64, 64), products(18, 64), products(64, 6), products(256, 256)].into_iter().flatten());
     all.extend(ops()?);
     all.extend([adam(45_864)?, adam(696_416)?]);
     all.extend(flow()?);
@@ -209,8 +241,8 @@ fn layers() -> Result<Vec<Layer>, Error> {
 
 /// One line a layer: the median of some tens of readings.
 fn table(layers: Vec<Layer>) {
-    println!("{:44} {:>10} {:>10} {:>12}", "one thread, f32", "us a call", "ns each", "10^6 each/s");
-    for Layer { name, elements, mut call } in layers {
+    println!("{:44} {:>10} {:>10} {:>12} {:>9}", "one thread, f32", "us a call", "ns each", "10^6 each/s", "GFLOP/s");
+    for Layer { name, elements, flops, mut call } in layers {
         let clock = Instant::now();
         (0..3).for_each(|_| call());
         let calls = (3.0 * 0.002 / clock.elapsed().as_secs_f64()).ceil() as usize;
@@ -224,7 +256,8 @@ fn table(layers: Vec<Layer>) {
         readings.sort_unstable_by(f64::total_cmp);
         let seconds = readings[readings.len() / 2];
         let each = seconds / elements as f64;
-        println!("{name:44} {:10.2} {:10.3} {:12.1}", 1e6 * seconds, 1e9 * each, 1e-6 / each);
+        let rate = if flops > 0 { format!("{:9.1}", 1e-9 * flops as f64 / seconds) } else { String::new() };
+        println!("{name:44} {:10.2} {:10.3} {:12.1} {rate}", 1e6 * seconds, 1e9 * each, 1e-6 / each);
     }
 }
 
@@ -235,7 +268,7 @@ fn main() -> Result<(), Error> {
     }
     let mut criterion = Criterion::default().configure_from_args();
     let mut group = criterion.benchmark_group("layers");
-    for Layer { name, elements, mut call } in layers()? {
+    for Layer { name, elements, mut call, .. } in layers()? {
         group.throughput(Throughput::Elements(elements as u64));
         group.bench_function(name, |bench| bench.iter(&mut call));
     }
