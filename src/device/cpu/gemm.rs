@@ -113,7 +113,7 @@ pub trait Right<T>: Copy {
     /// arbitrary: it only reaches columns of a tile that are not copied to C.
     fn panel<'p, const W: usize>(&'p self, p: usize, j: usize, room: &'p mut [[T; W]]) -> &'p [[T; W]];
 
-    /// The transpose of rows p, p + 1, .., as many as `depth`, if there are no more columns than [`NARROW`].
+    /// The transpose of rows p, p + 1, .., as many as `depth`, if there are no more columns than `NARROW`.
     fn transposed(&self, p: usize, depth: usize) -> Mat<'_, T>;
 }
 
