@@ -122,6 +122,13 @@ impl<T: Real> Program<T> {
         self.packs.last().map_or(0, |pack| pack.range.end)
     }
 
+    /// Zeroes those parts of a gradient, if one is wanted, that no tile sets.
+    pub fn zero_untouched(&self, gradient: &mut [T]) {
+        let start = self.trained.start;
+        let gaps = if gradient.is_empty() { &[][..] } else { &self.untouched };
+        gaps.iter().for_each(|gap| gradient[gap.start - start..gap.end - start].fill(T::ZERO));
+    }
+
     /// Fills one part of what is packed.
     pub fn pack(&self, pack: &Pack, params: &[T], to: &mut [T]) {
         let Replay { node, input_widths, passes, .. } = &self.forward[pack.of];

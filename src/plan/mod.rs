@@ -33,7 +33,7 @@ use crate::store::{Parameters, Store};
 pub(crate) use chains::{Chains, Given};
 use compile::{Program, compile};
 pub use profile::{Profile, Share};
-use tile::{Lane, Tile};
+use tile::{Tile, Workspace};
 
 /// What a plan should compute.
 #[derive(Clone, Debug)]
@@ -215,7 +215,8 @@ pub struct Plan<T> {
     program: Program<T>,
     /// What ops make of the parameters before the first tile.
     packed: Aligned<T>,
-    lanes: Vec<Lane<T>>,
+    /// One for each thread, which all its tiles have in turn, so that it stays in the cache.
+    workspaces: Vec<Workspace<T>>,
     /// The gradients of all lanes but the first.
     gradients: Vec<Aligned<T>>,
     tile_sums: Vec<f64>,
@@ -256,13 +257,12 @@ impl<T: Real> Graph<T> {
         let program = compile(self, request)?;
         #[cfg(feature = "cuda")]
         let on_device = device.as_cuda().map(|cuda| cuda::OnDevice::new(cuda, &program)).transpose()?;
-        // Lanes that sum a gradient are part of the result; others only share the work.
-        let lanes = if program.trained.is_empty() { device.pool().threads() } else { GRADIENT_LANES };
+        let others = if program.trained.is_empty() { 0 } else { GRADIENT_LANES - 1 };
         Ok(Plan {
             packed: Aligned::zeros(program.packed()),
-            gradients: (1..lanes).map(|_| Aligned::zeros(program.trained.len())).collect(),
+            gradients: (0..others).map(|_| Aligned::zeros(program.trained.len())).collect(),
             program,
-            lanes: (0..lanes).map(|_| Lane::new()).collect(),
+            workspaces: (0..device.pool().threads()).map(|_| Workspace::new()).collect(),
             tile_sums: Vec::new(),
             pool: device.pool().clone(),
             #[cfg(feature = "cuda")]
@@ -440,25 +440,33 @@ impl<T: Real> Plan<T> {
         let call = Call { packed: &self.packed, ..call };
         let (tile, tiles) = (tile_rows(&self.program, call.rows), self.tiles(call.rows));
         self.tile_sums.resize(tiles, 0.0);
-        let (program, lanes, len) = (&self.program, self.lanes.len(), gradient.len());
+        let (program, lanes, len) = (&self.program, self.lanes(call.rows), gradient.len());
         let (sums, first) = (Disjoint::new(&mut self.tile_sums), Disjoint::new(gradient));
         let others = Disjoint::new(&mut self.gradients);
-        self.pool.run_over(&mut self.lanes[..lanes.min(tiles)], |l, lane| {
+        self.workspaces.iter_mut().for_each(|workspace| workspace.make_room(program, tile));
+        self.pool.run_with(&mut self.workspaces, lanes, |workspace, l| {
             // SAFETY: each lane is run once.
-            let gradient = unsafe { if l == 0 { first.range(0..len) } else { &mut others.range(l - 1..l)[0] } };
-            lane.begin(program, tile, gradient);
+            let gradient =
+                unsafe { if l.min(len) == 0 { first.range(0..len) } else { &mut others.range(l - 1..l)[0] } };
+            program.zero_untouched(gradient);
             for t in (l..tiles).step_by(lanes) {
                 let rows = t * tile..call.rows.min((t + 1) * tile);
                 // SAFETY: each tile is run once.
                 let sum = unsafe { sums.range(t..t + 1) };
-                runs::find(program, &call, rows.clone(), &mut lane.runs);
-                sum[0] = Tile::new(program, lane, gradient, tile, rows).first(t == l).run(&call);
+                runs::find(program, &call, rows.clone(), &mut workspace.runs);
+                sum[0] = Tile::new(program, workspace, gradient, tile, rows).first(t == l).run(&call);
             }
         });
     }
 
     fn tiles(&self, rows: usize) -> usize {
         rows.div_ceil(tile_rows(&self.program, rows))
+    }
+
+    /// How many lanes share the tiles. Where no gradient is summed each tile is one.
+    fn lanes(&self, rows: usize) -> usize {
+        let most = if self.program.trained.is_empty() { usize::MAX } else { GRADIENT_LANES };
+        self.tiles(rows).min(most)
     }
 
     fn mean_of_first(&self, rows: usize) -> f64 {
@@ -468,7 +476,7 @@ impl<T: Real> Plan<T> {
 
     /// Adds the gradients of all lanes but the first, in the order of the lanes.
     fn add_lanes(&self, rows: usize, gradient: &mut [T]) {
-        let Some(others) = self.lanes.len().min(self.tiles(rows)).checked_sub(1) else { return gradient.fill(T::ZERO) };
+        let Some(others) = self.lanes(rows).checked_sub(1) else { return gradient.fill(T::ZERO) };
         let len = gradient.len();
         let gradient = Disjoint::new(gradient);
         self.pool.run_pieces(len, |range| {

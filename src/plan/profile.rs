@@ -69,14 +69,14 @@ impl<T: Real> Plan<T> {
     /// 20 ns, and an allocation now.
     pub fn start_profile(&mut self) {
         let instructions = labels(&self.program).len();
-        self.lanes.iter_mut().for_each(|lane| lane.seconds = vec![0.0; instructions]);
+        self.workspaces.iter_mut().for_each(|own| own.seconds = vec![0.0; instructions]);
     }
 
     /// What was measured since [`Plan::start_profile`]; empty if that was never called.
     pub fn profile(&self) -> Profile {
         let mut shares: Vec<Share> = Vec::new();
         for (i, instruction) in labels(&self.program).into_iter().enumerate() {
-            let seconds = self.lanes.iter().filter_map(|lane| lane.seconds.get(i)).sum();
+            let seconds = self.workspaces.iter().filter_map(|own| own.seconds.get(i)).sum();
             match shares.iter_mut().find(|share| share.instruction == instruction) {
                 Some(share) => (share.count, share.seconds) = (share.count + 1, share.seconds + seconds),
                 None => shares.push(Share { instruction, count: 1, seconds }),

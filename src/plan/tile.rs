@@ -12,10 +12,10 @@ use crate::plan::profile::Laps;
 use crate::plan::{Call, Seed};
 use crate::real::Real;
 
-/// What one lane works with: memory for one tile, and scratch memory.
+/// What one thread works with: memory for one tile, and scratch memory.
 #[derive(Debug)]
-pub(super) struct Lane<T> {
-    workspace: Aligned<T>,
+pub(super) struct Workspace<T> {
+    memory: Aligned<T>,
     scratch: Box<Scratch<T>>,
     /// The ends of the runs of a tile's rows.
     pub runs: Vec<usize>,
@@ -23,21 +23,20 @@ pub(super) struct Lane<T> {
     pub seconds: Vec<f64>,
 }
 
-impl<T: Real> Lane<T> {
+impl<T: Real> Workspace<T> {
     pub fn new() -> Self {
-        Self { workspace: Aligned::zeros(0), scratch: Scratch::boxed(), runs: Vec::new(), seconds: Vec::new() }
+        Self { memory: Aligned::zeros(0), scratch: Scratch::boxed(), runs: Vec::new(), seconds: Vec::new() }
     }
 
-    /// Makes room for tiles of this many rows, and zeroes those parts of its gradient, if one is wanted, that no tile
-    /// will set.
-    pub fn begin(&mut self, program: &Program<T>, tile: usize, gradient: &mut [T]) {
+    /// Makes room for tiles of this many rows, also where the thread will have none this time: later replays shall not
+    /// allocate.
+    pub fn make_room(&mut self, program: &Program<T>, tile: usize) {
+        self.runs.clear();
+        self.runs.reserve(tile);
         let elements = tile * program.width;
-        if self.workspace.len() < elements {
-            self.workspace = Aligned::zeros(elements);
+        if self.memory.len() < elements {
+            self.memory = Aligned::zeros(elements);
         }
-        let start = program.trained.start;
-        let gaps = if gradient.is_empty() { &[][..] } else { &program.untouched };
-        gaps.iter().for_each(|gap| gradient[gap.start - start..gap.end - start].fill(T::ZERO));
     }
 }
 
@@ -83,7 +82,7 @@ impl<T> Memory<'_, T> {
     }
 }
 
-/// One tile: the program, the lane's memory, and the rows of the batch it works on.
+/// One tile: the program, the thread's memory, and the rows of the batch it works on.
 pub(super) struct Tile<'a, T> {
     program: &'a Program<T>,
     memory: Memory<'a, T>,
@@ -99,13 +98,13 @@ pub(super) struct Tile<'a, T> {
 impl<'a, T: Real> Tile<'a, T> {
     pub fn new(
         program: &'a Program<T>,
-        lane: &'a mut Lane<T>,
+        own: &'a mut Workspace<T>,
         gradient: &'a mut [T],
         capacity: usize,
         rows: Range<usize>,
     ) -> Self {
-        let Lane { workspace, scratch, runs, seconds } = lane;
-        Self { runs: Runs::new(runs), seconds, ..Self::on(program, workspace, gradient, scratch, capacity, rows) }
+        let Workspace { memory, scratch, runs, seconds } = own;
+        Self { runs: Runs::new(runs), seconds, ..Self::on(program, memory, gradient, scratch, capacity, rows) }
     }
 
     /// The same as the first of its lane.

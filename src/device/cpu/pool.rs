@@ -50,7 +50,7 @@ struct Shared {
 
 /// One run: the tasks and what to tell whom at its end.
 struct Job<'a> {
-    task: &'a (dyn Fn(usize) + Sync),
+    task: &'a (dyn Fn(usize, usize) + Sync),
     caller: Thread,
     panic: Mutex<Option<Box<dyn Any + Send>>>,
 }
@@ -78,7 +78,7 @@ impl Pool {
         });
         let start = |i| {
             let shared = shared.clone();
-            thread::Builder::new().name(format!("retrodict-{i}")).spawn(move || shared.serve())
+            thread::Builder::new().name(format!("retrodict-{i}")).spawn(move || shared.serve(i))
         };
         let workers = (1..threads).map_while(|i| start(i).ok()).collect();
         Self { shared, workers, turn: Mutex::new(()) }
@@ -95,6 +95,11 @@ impl Pool {
     /// Runs from several threads take turns; a run from inside a task stays on its thread. If a
     /// task panics the others still run, then the first panic goes on in the caller.
     pub fn run(&self, tasks: usize, task: &(dyn Fn(usize) + Sync)) {
+        self.run_on_threads(tasks, &|_, i| task(i));
+    }
+
+    /// Calls `task(t, i)`, where t < [`threads`](Self::threads) is the thread that runs it; the caller is 0.
+    fn run_on_threads(&self, tasks: usize, task: &(dyn Fn(usize, usize) + Sync)) {
         let job = Job { task, caller: thread::current(), panic: Mutex::new(None) };
         match u32::try_from(tasks) {
             Ok(tasks @ 2..) if !self.workers.is_empty() && !IN_TASK.get() => {
@@ -102,7 +107,7 @@ impl Pool {
                 self.share(&job, tasks);
                 drop(turn);
             }
-            _ => (0..tasks).for_each(|i| job.perform(i)),
+            _ => (0..tasks).for_each(|i| job.perform(0, i)),
         }
         let panic = job.panic.into_inner().unwrap_or_else(PoisonError::into_inner);
         if let Some(panic) = panic {
@@ -118,6 +123,19 @@ impl Pool {
             // reference to the item, which may be used on another thread because S is Send.
             let item = unsafe { &mut *first.load(Ordering::Relaxed).add(i) };
             task(i, item);
+        });
+    }
+
+    /// Calls `task(&mut owned[t], i)` for every i in `0..tasks`, as [`run`](Self::run) does, where t is the thread that
+    /// runs it: memory to work in, of which no result may depend. There must be one for each thread.
+    pub fn run_with<S: Send>(&self, owned: &mut [S], tasks: usize, task: impl Fn(&mut S, usize) + Sync) {
+        assert!(owned.len() >= self.threads(), "{} for {} threads", owned.len(), self.threads());
+        let first = AtomicPtr::new(owned.as_mut_ptr()); // a pointer that may be shared
+        self.run_on_threads(tasks, &|thread, i| {
+            // SAFETY: thread < threads() <= owned.len(), and a thread runs one task of a run at a time: this is
+            // the only reference to what it owns, which may be used on another thread because S is Send.
+            let own = unsafe { &mut *first.load(Ordering::Relaxed).add(thread) };
+            task(own, i);
         });
     }
 
@@ -137,7 +155,7 @@ impl Pool {
         for worker in self.workers.iter().take(tasks as usize - 1) {
             worker.thread().unpark();
         }
-        unfinished.fetch_sub(job.work(unclaimed, End::Front), Ordering::Relaxed);
+        unfinished.fetch_sub(job.work(0, unclaimed, End::Front), Ordering::Relaxed);
         // Acquire: what the tasks wrote is seen by the caller.
         let done = || unfinished.load(Ordering::Acquire) == 0;
         while !spin_until(done) {
@@ -159,11 +177,11 @@ impl Drop for Pool {
 
 impl Shared {
     /// The life of a worker.
-    fn serve(&self) {
+    fn serve(&self, thread: usize) {
         let closing = || self.closing.load(Ordering::Acquire);
         while !closing() {
             if spin_until(|| closing() || !self.unclaimed.is_empty()) {
-                self.help();
+                self.help(thread);
             } else {
                 thread::park(); // returns at once if there was an unpark since the last
             }
@@ -171,15 +189,15 @@ impl Shared {
     }
 
     /// Takes part in the present job, if there is still a task to claim.
-    fn help(&self) {
+    fn help(&self, thread: usize) {
         let Some(first) = self.unclaimed.claim(End::Back) else { return };
         let (finished, caller) = {
             // SAFETY: an unfinished task has been claimed, so the caller of this job, on whose
             // stack it lies, is still in `share`, and no other job has taken its place. The
             // borrow ends before the task is reported as finished. All fields of a job are Sync.
             let job = unsafe { &*self.job.load(Ordering::Relaxed) };
-            job.perform(first);
-            (1 + job.work(&self.unclaimed, End::Back), job.caller.clone())
+            job.perform(thread, first);
+            (1 + job.work(thread, &self.unclaimed, End::Back), job.caller.clone())
         };
         // Release: what the tasks wrote is seen by the caller. From here on the job may be gone.
         if self.unfinished.fetch_sub(finished, Ordering::Release) == finished {
@@ -190,13 +208,13 @@ impl Shared {
 
 impl Job<'_> {
     /// Performs tasks until none is unclaimed; returns how many.
-    fn work(&self, unclaimed: &Unclaimed, end: End) -> usize {
-        std::iter::from_fn(|| unclaimed.claim(end)).map(|i| self.perform(i)).count()
+    fn work(&self, thread: usize, unclaimed: &Unclaimed, end: End) -> usize {
+        std::iter::from_fn(|| unclaimed.claim(end)).map(|i| self.perform(thread, i)).count()
     }
 
-    fn perform(&self, i: usize) {
+    fn perform(&self, thread: usize, i: usize) {
         let outer = IN_TASK.replace(true);
-        let result = catch_unwind(AssertUnwindSafe(|| (self.task)(i)));
+        let result = catch_unwind(AssertUnwindSafe(|| (self.task)(thread, i)));
         IN_TASK.set(outer);
         if let Err(panic) = result {
             let mut first = self.panic.lock().unwrap_or_else(PoisonError::into_inner);
@@ -318,6 +336,31 @@ mod tests {
             pool.run_over(&mut [(); 0], |_, _| unreachable!());
             pool.run_over(&mut [(); 9], |_, _| {});
         }
+    }
+
+    #[test]
+    fn each_thread_works_in_what_it_owns() {
+        for threads in [1, 2, 5] {
+            let pool = Pool::new(threads);
+            let mut owned: Vec<Vec<usize>> = vec![Vec::new(); threads];
+            pool.run_with(&mut owned, 1009, |own, i| {
+                own.push(i);
+                // A run within a task stays on its thread, which is the caller there.
+                let mut inner = vec![0; threads];
+                pool.run_with(&mut inner, 3, |own, _| *own += 1);
+                assert_eq!(inner[0], 3);
+            });
+            assert!(owned.iter().all(|own| own.is_sorted() || own.iter().rev().is_sorted()), "an end each");
+            let mut tasks = owned.concat();
+            tasks.sort_unstable();
+            assert!(tasks.into_iter().eq(0..1009), "every task once");
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "1 for 2 threads")]
+    fn a_thread_without_its_own_is_refused() {
+        Pool::new(2).run_with(&mut [()], 1, |_, _| {});
     }
 
     #[test]
