@@ -154,20 +154,27 @@ impl<T: Real> Op<T> for Coupling<T> {
             Direction::Inverse => (tile.outputs[0], -T::ONE),
         };
         dl_in.zip(dl, dl, |dl, _| dl);
-        for r in 0..tile.rows {
-            let (dy, values) = (&mut dy[r * width..][..width], &values[r * width..][..width]);
-            let (scale, slope) = (&scale[r * b..][..b], &slope[r * b..][..b]);
-            for (j, &c) in self.columns.iter().enumerate() {
-                let through = dy[c] * scale[j];
-                let (along, dt) = match self.direction {
-                    Direction::Forward => (through * values[c], dy[c]),
-                    Direction::Inverse => (dy[c] * values[c], -through),
-                };
-                draw.put(r * 2 * b + j, sign * (along + dl[r]) * slope[j]);
-                draw.put(r * 2 * b + b + j, dt);
-                dy[c] = through;
-            }
-        }
+        unrolled(
+            b,
+            #[inline(always)]
+            |b| {
+                let saved = scale.chunks_exact(b).zip(slope.chunks_exact(b));
+                let rows = dy.chunks_exact_mut(width).zip(values.chunks_exact(width));
+                for (r, (((dy, values), (scale, slope)), &dl)) in rows.zip(saved).zip(&**dl).enumerate() {
+                    for ((j, &c), (&scale, &slope)) in self.columns[..b].iter().enumerate().zip(scale.iter().zip(slope))
+                    {
+                        let through = dy[c] * scale;
+                        let (along, dt) = match self.direction {
+                            Direction::Forward => (through * values[c], dy[c]),
+                            Direction::Inverse => (dy[c] * values[c], -through),
+                        };
+                        draw.put(r * 2 * b + j, sign * (along + dl) * slope);
+                        draw.put(r * 2 * b + b + j, dt);
+                        dy[c] = through;
+                    }
+                }
+            },
+        );
         dx.zip(dy, dy, |dy, _| dy);
     }
 

@@ -96,6 +96,41 @@ impl Layers {
     }
 }
 
+/// Rows that [`add_rows`] takes at a time, so that it reads them in the order of memory.
+const HEIGHT: usize = 16;
+
+/// sum += the sum of the rows of x.
+fn add_rows<T: Real>(x: &[T], sum: &mut [T]) {
+    for x in x.chunks(HEIGHT * sum.len()) {
+        let j = strips::<T, 32>(x, 0, sum);
+        let j = strips::<T, 8>(x, j, sum);
+        strips::<T, 1>(x, j, sum);
+    }
+}
+
+/// The same for as many strips of W columns as there are from column j on; returns where they end.
+///
+/// The sums of a strip are lanes of vector registers: one in memory waits until its last addition has been stored.
+#[inline(never)]
+fn strips<T: Real, const W: usize>(x: &[T], mut j: usize, sum: &mut [T]) -> usize {
+    wide(
+        #[inline(always)]
+        || {
+            let cols = sum.len();
+            while let Some(to) = sum[j..].first_chunk_mut::<W>() {
+                let mut total = *to;
+                for x in x.chunks_exact(cols) {
+                    let x: &[T; W] = x[j..].first_chunk().expect("as long as the sum");
+                    total.iter_mut().zip(x).for_each(|(total, &x)| *total += x);
+                }
+                *to = total;
+                j += W;
+            }
+            j
+        },
+    )
+}
+
 impl Layer {
     /// The elements of W (or of its gradient) in these rows.
     fn block(&self, rows: &Range<usize>) -> Range<usize> {
@@ -123,16 +158,15 @@ impl Layer {
         }
     }
 
-    /// db += the sum of g over the rows.
-    fn add_bias_gradient<T: Real>(&self, g: &[T], tile: &mut Backward<'_, T>) {
-        let mut db = self.bias.map_or(Adjoint::Skip, |b| tile.gradient.of(b));
-        let Some(db) = db.zeroed() else { return };
+    /// g <- g f', unless f' is one everywhere, and db += the sum of g over the rows.
+    fn backward_of_activation<T: Real>(&self, g: &mut [T], slope: &[T], tile: &mut Backward<'_, T>) {
         wide(
             #[inline(always)]
-            || {
-                g.chunks_exact(self.weight.cols()).for_each(|g| db.iter_mut().zip(g).for_each(|(db, &g)| *db += g));
-            },
+            || g.iter_mut().zip(slope).for_each(|(g, &slope)| *g *= slope),
         );
+        if let Some(db) = self.bias.map_or(Adjoint::Skip, |b| tile.gradient.of(b)).zeroed() {
+            add_rows(g, db);
+        }
     }
 
     /// dW += x^T g, then g W^T in the place of x.
@@ -327,13 +361,7 @@ impl<T: Real> Op<T> for Layers {
         let mut packed = &tile.packed[blocks.sum()..];
         for (l, layer) in self.layers.iter().enumerate().rev() {
             let (front, slope) = rest.split_at_mut(rest.len() - rows * self.kept(l)[0]);
-            if !slope.is_empty() {
-                wide(
-                    #[inline(always)]
-                    || g.iter_mut().zip(&*slope).for_each(|(g, &slope)| *g *= slope),
-                );
-            }
-            layer.add_bias_gradient(g, tile);
+            layer.backward_of_activation(g, slope, tile);
             if l == 0 {
                 return self.backward_of_inputs(&mut packed, g, gathered, tile);
             }

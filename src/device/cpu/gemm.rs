@@ -104,6 +104,33 @@ impl<T: Real> Scratch<T> {
     }
 }
 
+/// Bytes between rows of B up to which they are multiplied where they lie: a tile's rows of a panel then still share the
+/// L1 cache. Farther apart, they fall into few of its sets.
+const NEAR: usize = 512;
+
+/// Rows of W columns of B, `stride` elements apart.
+#[derive(Debug, Clone, Copy)]
+pub struct Panel<'a, T, const W: usize> {
+    data: &'a [T],
+    rows: usize,
+    stride: usize,
+}
+
+impl<'a, T, const W: usize> Panel<'a, T, W> {
+    /// Panics if `data` is too short.
+    fn new(data: &'a [T], rows: usize, stride: usize) -> Self {
+        assert!(holds(data.len(), rows, W, stride), "a panel of {rows} rows does not fit in the data");
+        Self { data, rows, stride }
+    }
+
+    #[inline(always)]
+    fn row(&self, p: usize) -> &'a [T; W] {
+        debug_assert!(p < self.rows);
+        // SAFETY: `new` has checked that W elements follow the beginning of each row.
+        unsafe { &*self.data.as_ptr().add(p * self.stride).cast() }
+    }
+}
+
 /// The right factor of a product, in panels of W columns.
 pub trait Right<T>: Copy {
     /// Rows and columns.
@@ -111,7 +138,7 @@ pub trait Right<T>: Copy {
 
     /// Rows p, p + 1, .. of W columns from j on, as many as there is `room` for. What lies beyond the last column is
     /// arbitrary: it only reaches columns of a tile that are not copied to C.
-    fn panel<'p, const W: usize>(&'p self, p: usize, j: usize, room: &'p mut [[T; W]]) -> &'p [[T; W]];
+    fn panel<'p, const W: usize>(&'p self, p: usize, j: usize, room: &'p mut [[T; W]]) -> Panel<'p, T, W>;
 
     /// The transpose of rows p, p + 1, .., as many as `depth`, if there are no more columns than `NARROW`.
     fn transposed(&self, p: usize, depth: usize) -> Mat<'_, T>;
@@ -122,13 +149,13 @@ impl<T: Real> Right<T> for Mat<'_, T> {
         (self.rows, self.cols)
     }
 
-    fn panel<'p, const W: usize>(&'p self, p: usize, j: usize, room: &'p mut [[T; W]]) -> &'p [[T; W]] {
+    fn panel<'p, const W: usize>(&'p self, p: usize, j: usize, room: &'p mut [[T; W]]) -> Panel<'p, T, W> {
         let block = self.block(p, j, room.len(), W.min(self.cols - j));
-        math::wide(
-            #[inline(always)]
-            || pack(block, room),
-        );
-        room
+        if self.col_stride == 1 && block.cols == W && self.row_stride * size_of::<T>() <= NEAR {
+            return Panel::new(block.data, block.rows, self.row_stride);
+        }
+        block.pack_into(room);
+        Panel::new(room.as_flattened(), room.len(), W)
     }
 
     fn transposed(&self, p: usize, depth: usize) -> Mat<'_, T> {
@@ -163,8 +190,8 @@ impl<T: Real> Right<T> for Packed<'_, T> {
         (self.rows, self.cols)
     }
 
-    fn panel<'p, const W: usize>(&'p self, p: usize, j: usize, room: &'p mut [[T; W]]) -> &'p [[T; W]] {
-        &self.data[self.rows * j + p * W..].as_chunks().0[..room.len()]
+    fn panel<'p, const W: usize>(&'p self, p: usize, j: usize, room: &'p mut [[T; W]]) -> Panel<'p, T, W> {
+        Panel::new(&self.data[self.rows * j + p * W..], room.len(), W)
     }
 
     fn transposed(&self, p: usize, depth: usize) -> Mat<'_, T> {
@@ -350,29 +377,34 @@ impl<T: Real> Mat<'_, T> {
     }
 }
 
-fn pack_panel<T: Real, const W: usize>(b: Mat<T>, j: usize, to: &mut [T]) {
-    b.panel::<W>(0, j, to.as_chunks_mut().0);
-}
-
-/// The rows of B, each as W contiguous elements. Those beyond B's last column are arbitrary:
-/// they only reach columns of a tile that are not copied to C.
-#[inline(always)]
-fn pack<T: Real, const W: usize>(b: Mat<T>, panel: &mut [[T; W]]) {
-    if b.col_stride == 1 {
-        for (p, row) in panel.iter_mut().enumerate() {
-            let x = b.at(p, 0);
-            match x.first_chunk() {
-                Some(x) => *row = *x,
-                None => *row = padded(x),
-            }
+impl<T: Real> Mat<'_, T> {
+    /// Its rows, each as W contiguous elements. Those beyond the last column are arbitrary.
+    fn pack_into<const W: usize>(self, panel: &mut [[T; W]]) {
+        if self.row_stride == 1 && self.col_stride != 1 {
+            return transpose(|j| &self.at(0, j.min(self.cols - 1))[..self.rows], panel);
         }
-    } else {
-        debug_assert_eq!(b.row_stride, 1);
-        transpose(|j| &b.at(0, j.min(b.cols - 1))[..b.rows], panel);
+        debug_assert_eq!(self.col_stride, 1);
+        math::wide(
+            #[inline(always)]
+            || {
+                for (p, row) in panel.iter_mut().enumerate() {
+                    let x = self.at(p, 0);
+                    match x.first_chunk() {
+                        Some(x) => *row = *x,
+                        None => *row = padded(x),
+                    }
+                }
+            },
+        );
     }
 }
 
+fn pack_panel<T: Real, const W: usize>(b: Mat<T>, j: usize, to: &mut [T]) {
+    b.block(0, j, b.rows, W.min(b.cols - j)).pack_into::<W>(to.as_chunks_mut().0);
+}
+
 /// The start of a row of W, the rest zero.
+#[inline(never)]
 fn padded<T: Real, const W: usize>(x: &[T]) -> [T; W] {
     array::from_fn(|j| x.get(j).copied().unwrap_or(T::ZERO))
 }
@@ -391,7 +423,7 @@ fn copy<T: Copy>(rows: usize, cols: usize, from: &[T], step: usize, to: &mut [T]
 fn tile<T: Real, const R: usize, const W: usize>(
     a: Mat<T>,
     i: usize,
-    panel: &[[T; W]],
+    panel: Panel<T, W>,
     start: Option<&[T; W]>,
     c: &mut [T],
     stride: usize,
@@ -406,12 +438,12 @@ fn tile<T: Real, const R: usize, const W: usize>(
 fn kernel<T: Real, const R: usize, const W: usize>(
     a: Mat<T>,
     i: usize,
-    panel: &[[T; W]],
+    panel: Panel<T, W>,
     start: Option<&[T; W]>,
     c: &mut [T],
     stride: usize,
 ) {
-    assert!(i < a.rows && panel.len() == a.cols);
+    assert!(i < a.rows && panel.rows == a.cols);
     // Beyond its end the last row of A is repeated; that part of the tile is not copied to C.
     let row: [usize; R] = array::from_fn(|r| (i + r).min(a.rows - 1) * a.row_stride);
     let mut sum = [start.copied().unwrap_or([T::ZERO; W]); R];
@@ -420,7 +452,8 @@ fn kernel<T: Real, const R: usize, const W: usize>(
             sum.copy_from_slice(&c[r * stride..][..W]);
         }
     }
-    for (p, b) in panel.iter().enumerate() {
+    for p in 0..a.cols {
+        let b = panel.row(p);
         // Of a copy of the row the compiler makes two loads, of the row itself many and shuffles; with rows of one vector
         // it fails on the copy.
         let copy: [T; W];
