@@ -22,6 +22,8 @@ use crate::real::Real;
 const NR: usize = 32;
 /// Most rows of C held in registers at once.
 const MR: usize = 8;
+/// As many rows of a ragged tile, or fewer, are computed by themselves.
+const HALF: usize = 4;
 /// Rows of B packed at once: a full panel takes 32 KiB, the size of a small L1 cache.
 const DEPTH: usize = 256;
 /// Most columns of C that are computed by vectors along the rows. See [`narrow`].
@@ -282,9 +284,9 @@ fn columns<T: Real, B: Right<T>, const R: usize, const W: usize>(
     let cols = W.min(b.size().1 - j);
     let first = if let Start::Bias(bias) = start { padded(&bias[j..j + cols]) } else { [T::ZERO; W] };
     let first = if matches!(start, Start::Add) { None } else { Some(&first) };
-    for i in (0..a.rows).step_by(R) {
-        let c = &mut c[i * stride..];
-        let rows = R.min(a.rows - i);
+    let mut i = 0;
+    while i < a.rows {
+        let (rows, c) = (R.min(a.rows - i), &mut c[i * stride..]);
         if rows == R && cols == W {
             tile::<T, R, W>(a, i, panel, first, c, stride);
         } else {
@@ -292,9 +294,11 @@ fn columns<T: Real, B: Right<T>, const R: usize, const W: usize>(
             if first.is_none() {
                 copy(rows, cols, c, stride, edge, NR);
             }
-            tile::<T, R, W>(a, i, panel, first, edge, NR);
+            let tile = if rows <= HALF { ragged_tile::<T, HALF, W> } else { ragged_tile::<T, R, W> };
+            tile(a, i, panel, first, edge);
             copy(rows, cols, edge, NR, c, stride);
         }
+        i += R;
     }
 }
 
@@ -428,42 +432,58 @@ fn tile<T: Real, const R: usize, const W: usize>(
     c: &mut [T],
     stride: usize,
 ) {
+    assert!(panel.rows == a.cols && i + R <= a.rows && holds(c.len(), R, W, stride));
     math::wide(
         #[inline(always)]
-        move || kernel::<T, R, W>(a, i, panel, start, c, stride),
+        move || kernel::<T, R, W>(a, array::from_fn(|r| (i + r) * a.row_stride), panel, start, c, stride),
     );
 }
 
+/// The same beside C. Beyond its end the last row of A is repeated; that part of the tile is not copied to C.
+#[inline(never)]
+fn ragged_tile<T: Real, const R: usize, const W: usize>(
+    a: Mat<T>,
+    i: usize,
+    panel: Panel<T, W>,
+    start: Option<&[T; W]>,
+    edge: &mut [T; NR * MR],
+) {
+    assert!(panel.rows == a.cols && i < a.rows && R <= MR && W <= NR);
+    math::wide(
+        #[inline(always)]
+        move || {
+            let rows = array::from_fn(|r| (i + r).min(a.rows - 1) * a.row_stride);
+            kernel::<T, R, W>(a, rows, panel, start, edge, NR);
+        },
+    );
+}
+
+/// The product of the rows of A that begin at these elements with a panel.
 #[inline(always)]
 fn kernel<T: Real, const R: usize, const W: usize>(
     a: Mat<T>,
-    i: usize,
+    rows: [usize; R],
     panel: Panel<T, W>,
     start: Option<&[T; W]>,
     c: &mut [T],
     stride: usize,
 ) {
-    assert!(i < a.rows && panel.rows == a.cols);
-    // Beyond its end the last row of A is repeated; that part of the tile is not copied to C.
-    let row: [usize; R] = array::from_fn(|r| (i + r).min(a.rows - 1) * a.row_stride);
     let mut sum = [start.copied().unwrap_or([T::ZERO; W]); R];
+    // SAFETY: our callers have checked that C holds R rows of W elements.
+    let mut place = |r: usize| unsafe { &mut *c.as_mut_ptr().add(r * stride).cast::<[T; W]>() };
     if start.is_none() {
-        for (r, sum) in sum.iter_mut().enumerate() {
-            sum.copy_from_slice(&c[r * stride..][..W]);
-        }
+        sum.iter_mut().enumerate().for_each(|(r, sum)| *sum = *place(r));
     }
-    for p in 0..a.cols {
-        let b = panel.row(p);
+    for p in 0..panel.rows {
         // Of a copy of the row the compiler makes two loads, of the row itself many and shuffles; with rows of one vector
         // it fails on the copy.
         let copy: [T; W];
-        let b = if W == NR {
+        let mut b = panel.row(p);
+        if W == NR {
             copy = *b;
-            &copy
-        } else {
-            b
-        };
-        for (sum, row) in sum.iter_mut().zip(row) {
+            b = &copy;
+        }
+        for (sum, row) in sum.iter_mut().zip(rows) {
             // SAFETY: this is the element in a row < a.rows and a column p < a.cols, which the
             // data hold: checked where a `Mat` is made, kept by `t` and by `block`. Half as fast
             // again as with the check.
@@ -473,9 +493,7 @@ fn kernel<T: Real, const R: usize, const W: usize>(
             }
         }
     }
-    for (r, sum) in sum.iter().enumerate() {
-        c[r * stride..][..W].copy_from_slice(sum);
-    }
+    sum.iter().enumerate().for_each(|(r, sum)| *place(r) = *sum);
 }
 
 #[cfg(test)]
