@@ -14,6 +14,7 @@
 
 use std::array;
 
+use super::holds;
 use super::transpose::transpose;
 use crate::math;
 use crate::real::Real;
@@ -70,12 +71,6 @@ impl<'a, T> Mat<'a, T> {
         debug_assert!(i + rows <= self.rows && j + cols <= self.cols);
         Self { data: self.at(i, j), rows, cols, ..self }
     }
-}
-
-/// Whether the last of `rows x cols` elements lies within the first `len`.
-fn holds(len: usize, rows: usize, cols: usize, stride: usize) -> bool {
-    let end = |rows: usize| (rows - 1).checked_mul(stride)?.checked_add(cols);
-    rows == 0 || cols == 0 || end(rows).is_some_and(|end| end <= len)
 }
 
 /// The value each sum starts from.
@@ -357,12 +352,12 @@ fn narrow<T: Real, const N: usize, const W: usize>(
             Start::Bias(bias) => across.iter_mut().zip(bias).for_each(|(row, &bias)| row.fill(bias)),
             Start::Add => {
                 rows[..count].iter_mut().zip(c.chunks(stride)).for_each(|(row, c)| row[..N].copy_from_slice(&c[..N]));
-                transpose(|r| &rows[r], across);
+                transpose(rows.as_flattened(), NARROW, [W, NARROW], across.as_flattened_mut(), W);
             }
         }
         let a = a.t();
         tile::<T, N, W>(b, 0, a.panel(0, i, panel), None, across.as_flattened_mut(), W);
-        transpose(|j| &across[j], &mut rows);
+        transpose(across.as_flattened(), W, [NARROW, W], rows.as_flattened_mut(), NARROW);
         c.chunks_mut(stride).zip(&rows[..count]).for_each(|(c, row)| c[..N].copy_from_slice(&row[..N]));
     }
 }
@@ -385,7 +380,7 @@ impl<T: Real> Mat<'_, T> {
     /// Its rows, each as W contiguous elements. Those beyond the last column are arbitrary.
     fn pack_into<const W: usize>(self, panel: &mut [[T; W]]) {
         if self.row_stride == 1 && self.col_stride != 1 {
-            return transpose(|j| &self.at(0, j.min(self.cols - 1))[..self.rows], panel);
+            return transpose(self.data, self.col_stride, [self.cols, self.rows], panel.as_flattened_mut(), W);
         }
         debug_assert_eq!(self.col_stride, 1);
         math::wide(

@@ -1,35 +1,36 @@
 //! Transposition in blocks that stay in registers.
 //!
-//! Left to the compiler, each element is a load and a store. With shuffles, eight vectors of eight take 24 instructions:
-//! pairs of rows are interleaved by one element, pairs of those by two, and then the halves of the vectors change places.
+//! Left to the compiler, each element is a load and a store. With shuffles, eight vectors of eight take 16 instructions:
+//! each vector is loaded with four elements of a row and four of the row four below, so that nothing need cross its
+//! middle; then pairs of vectors are interleaved by one element, and pairs of those by two.
 
-use std::any::Any;
-use std::array;
+use std::any::TypeId;
 
+use super::holds;
 use crate::math::{vector_bytes, wide};
 use crate::real::Real;
 
 /// Rows and columns of a block.
 const BLOCK: usize = 8;
 
-type Block<T> = [[T; BLOCK]; BLOCK];
-
-/// `y[p][j] = x(j)[p]`, for each row of `y`. Panics if an x is shorter.
-pub(crate) fn transpose<'a, T: Real, const W: usize>(x: impl Fn(usize) -> &'a [T], y: &mut [[T; W]]) {
-    let blocks = if W.is_multiple_of(BLOCK) { y.len() / BLOCK } else { 0 };
+/// `y[c][r] = x[r][c]`, with x `[rows x cols]`, whose rows lie `step` apart, and those of y `stride`. Panics if one is too
+/// short.
+pub(crate) fn transpose<T: Real>(x: &[T], step: usize, [rows, cols]: [usize; 2], y: &mut [T], stride: usize) {
+    assert!(holds(x.len(), rows, cols, step) && holds(y.len(), cols, rows, stride), "{rows} x {cols} does not fit");
+    let in_blocks = |n: usize| if has_shuffles::<T>() { n / BLOCK * BLOCK } else { 0 };
+    let whole = [in_blocks(rows), in_blocks(cols)];
     wide(
         #[inline(always)]
         || {
-            for j in (0..W).step_by(BLOCK).filter(|_| blocks > 0) {
-                let x: [&[[T; BLOCK]]; BLOCK] = array::from_fn(|i| &x(j + i).as_chunks().0[..blocks]);
-                for (q, y) in y.as_chunks_mut::<BLOCK>().0.iter_mut().enumerate() {
-                    let mut block = array::from_fn(|i| x[i][q]);
-                    transpose_block(&mut block);
-                    y.iter_mut().zip(&block).for_each(|(y, row)| y[j..j + BLOCK].copy_from_slice(row));
-                }
+            #[cfg(target_arch = "x86_64")]
+            for r in (0..whole[0]).step_by(BLOCK) {
+                // SAFETY: T is `f32`, the processor has AVX2, and all blocks of these rows have been found to fit.
+                unsafe { strip(x[r * step..].as_ptr().cast(), step, whole[1], y[r..].as_mut_ptr().cast(), stride) };
             }
-            for (p, y) in y.iter_mut().enumerate().skip(blocks * BLOCK) {
-                *y = array::from_fn(|j| x(j)[p]);
+            for c in 0..cols {
+                for r in if c < whole[1] { whole[0] } else { 0 }..rows {
+                    y[c * stride + r] = x[r * step + c];
+                }
             }
         },
     );
@@ -38,78 +39,43 @@ pub(crate) fn transpose<'a, T: Real, const W: usize>(x: impl Fn(usize) -> &'a [T
 /// The columns of x, whose rows are `cols` wide, one after the other.
 pub(crate) fn columns_of<T: Real>(x: &[T], cols: usize, y: &mut [T]) {
     let rows = x.len().checked_div(cols).unwrap_or(0);
-    wide(
-        #[inline(always)]
-        || {
-            for (i, j) in (0..rows).step_by(BLOCK).flat_map(|i| (0..cols).step_by(BLOCK).map(move |j| (i, j))) {
-                if i + BLOCK <= rows && j + BLOCK <= cols {
-                    let mut block = array::from_fn(|r| *x[(i + r) * cols + j..].first_chunk().expect("a whole block"));
-                    transpose_block(&mut block);
-                    for (c, column) in block.iter().enumerate() {
-                        y[(j + c) * rows + i..][..BLOCK].copy_from_slice(column);
-                    }
-                } else {
-                    for (r, c) in (i..rows.min(i + BLOCK)).flat_map(|r| (j..cols.min(j + BLOCK)).map(move |c| (r, c))) {
-                        y[c * rows + r] = x[r * cols + c];
-                    }
-                }
-            }
-        },
-    );
+    transpose(x, cols, [rows, cols], y, rows);
 }
 
-#[inline(always)]
-fn transpose_block<T: Real>(block: &mut Block<T>) {
-    #[cfg(target_arch = "x86_64")]
-    if let Some(block) = (block as &mut dyn Any).downcast_mut()
-        && vector_bytes() >= 32
-    {
-        // SAFETY: the processor has been found to have AVX2.
-        return unsafe { transpose_avx2(block) };
-    }
-    *block = array::from_fn(|i| array::from_fn(|j| block[j][i]));
+/// Whether blocks of `T` are transposed by shuffles.
+fn has_shuffles<T: Real>() -> bool {
+    vector_bytes() >= 32 && TypeId::of::<T>() == TypeId::of::<f32>()
 }
 
+/// Eight rows of `cols` elements, a multiple of eight.
+///
+/// # Safety
+/// There must be so many elements at both.
 #[cfg(target_arch = "x86_64")]
 #[inline]
 #[target_feature(enable = "avx2")]
-fn transpose_avx2(block: &mut Block<f32>) {
+unsafe fn strip(x: *const f32, step: usize, cols: usize, y: *mut f32, stride: usize) {
     use std::arch::x86_64::*;
     let by_one = |a, b| [_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b)];
     let by_two = |a, b| {
         let (a, b) = (_mm256_castps_pd(a), _mm256_castps_pd(b));
         [_mm256_castpd_ps(_mm256_unpacklo_pd(a, b)), _mm256_castpd_ps(_mm256_unpackhi_pd(a, b))]
     };
-    // Columns i and i + 4 of four rows.
-    let four = |a, b, c, d| {
-        let ([a, b], [c, d]) = (by_one(a, b), by_one(c, d));
-        let ([a, b], [c, d]) = (by_two(a, c), by_two(b, d));
-        [a, b, c, d]
-    };
-    // SAFETY: both are eight times eight `f32`.
-    let [a, b, c, d, e, f, g, h]: [__m256; BLOCK] = unsafe { std::mem::transmute(*block) };
-    let (upper, lower) = (four(a, b, c, d), four(e, f, g, h));
-    let mut columns = [a; BLOCK];
-    for i in 0..4 {
-        columns[i] = _mm256_permute2f128_ps::<0x20>(upper[i], lower[i]);
-        columns[i + 4] = _mm256_permute2f128_ps::<0x31>(upper[i], lower[i]);
+    for c in (0..cols).step_by(BLOCK / 2) {
+        // SAFETY: rows r and r + 4 have four elements from column c on.
+        let load = |r: usize| unsafe { _mm256_loadu2_m128(x.add((r + 4) * step + c), x.add(r * step + c)) };
+        let ([a, b], [c0, d]) = (by_one(load(0), load(1)), by_one(load(2), load(3)));
+        let ([a, b], [c0, d]) = (by_two(a, c0), by_two(b, d));
+        for (i, column) in [a, b, c0, d].into_iter().enumerate() {
+            // SAFETY: column c + i of eight rows is so many elements of row c + i of y.
+            unsafe { _mm256_storeu_ps(y.add((c + i) * stride), column) };
+        }
     }
-    // SAFETY: likewise.
-    *block = unsafe { std::mem::transmute::<[__m256; BLOCK], Block<f32>>(columns) };
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn check<T: Real, const W: usize>(rows: usize) {
-        let x: Vec<Vec<T>> = (0..W).map(|j| (0..rows).map(|p| T::from_f64((j * 1000 + p) as f64)).collect()).collect();
-        let mut y = vec![[T::ZERO; W]; rows];
-        transpose(|j| &x[j], &mut y);
-        for (p, j) in (0..rows).flat_map(|p| (0..W).map(move |j| (p, j))) {
-            assert!(y[p][j] == x[j][p], "element {p} {j} of {rows} x {W}");
-        }
-    }
 
     #[test]
     fn columns_come_one_after_the_other() {
@@ -123,13 +89,28 @@ mod tests {
         }
     }
 
-    #[test]
-    fn every_element_finds_its_place() {
-        for rows in 0..40 {
-            check::<f32, 32>(rows);
-            check::<f32, 8>(rows);
-            check::<f32, 4>(rows);
-            check::<f64, 16>(rows);
+    fn check<T: Real>(rows: usize, cols: usize) {
+        let (step, stride) = (cols + 3, rows + 2);
+        let x: Vec<T> = (0..rows * step).map(|i| T::from_f64(i as f64)).collect();
+        let mut y = vec![-T::ONE; cols * stride];
+        transpose(&x, step, [rows, cols], &mut y, stride);
+        for (c, r) in (0..cols).flat_map(|c| (0..stride).map(move |r| (c, r))) {
+            let expected = if r < rows { x[r * step + c] } else { -T::ONE };
+            assert!(y[c * stride + r] == expected, "element {r} {c} of {rows} x {cols}");
         }
+    }
+
+    #[test]
+    fn every_element_finds_its_place_and_no_other_is_touched() {
+        for (rows, cols) in (0..20).flat_map(|rows| (0..20).map(move |cols| (rows, cols))).chain([(64, 88), (32, 67)]) {
+            check::<f32>(rows, cols);
+            check::<f64>(rows, cols);
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "8 x 8 does not fit")]
+    fn what_is_too_short_is_refused() {
+        transpose(&[0.0_f32; 64], 8, [8, 8], &mut [0.0; 63], 8);
     }
 }
