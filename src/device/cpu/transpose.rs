@@ -17,8 +17,7 @@ const BLOCK: usize = 8;
 /// short.
 pub(crate) fn transpose<T: Real>(x: &[T], step: usize, [rows, cols]: [usize; 2], y: &mut [T], stride: usize) {
     assert!(holds(x.len(), rows, cols, step) && holds(y.len(), cols, rows, stride), "{rows} x {cols} does not fit");
-    let in_blocks = |n: usize| if has_shuffles::<T>() { n / BLOCK * BLOCK } else { 0 };
-    let whole = [in_blocks(rows), in_blocks(cols)];
+    let whole = if has_shuffles::<T>() && cols >= BLOCK { [rows, cols].map(|n| n / BLOCK * BLOCK) } else { [0, 0] };
     wide(
         #[inline(always)]
         || {
