@@ -149,8 +149,8 @@ __device__ inline real hyperbolic_tangent(real x) {
 // Where sigmoid(-x) is still a normal number, but hardly any further.
 #define SIGMOID_REACH real(PICK(87.33, 708.39))
 
-// x, t = e^-x and 1 + e^-x, with what lies beyond the reach moved to its end.
-__device__ inline real sigmoid_parts(real x, real& t, real& denominator) {
+// t = e^-x and 1 + e^-x, with what lies beyond the reach moved to its end.
+__device__ inline void sigmoid_parts(real x, real& t, real& denominator) {
     x = at_most(at_least(x, -SIGMOID_REACH), SIGMOID_REACH);
     real r, q, n = exp_parts(-1.0, x, r, q), power = exp2_of_rounded(n);
     // The one power for which 1 counts, but is lost in 1 + 2^n: it joins the fraction.
@@ -158,7 +158,6 @@ __device__ inline real sigmoid_parts(real x, real& t, real& denominator) {
     real p = fused(q, r * r, absorbs ? r + real(EPSILON) * real(0.5) : r);
     t = fused(power, p, power);
     denominator = fused(power, p, real(1) + power);
-    return x;
 }
 
 // Whether sigmoid(x) is no normal number any more.
@@ -171,10 +170,12 @@ __device__ inline real sigmoid(real x) {
 }
 
 __device__ inline real silu_with_derivative(real x, real& slope) {
-    real t, denominator, near = sigmoid_parts(x, t, denominator);
-    real s = beyond_reach(x) ? real(0) : real(1) / denominator;
-    slope = s * fused(near * s, t, real(1));
-    return beyond_reach(x) ? -real(0) : x / denominator;
+    real t, denominator;
+    sigmoid_parts(x, t, denominator);
+    real y = beyond_reach(x) ? -real(0) : x / denominator;
+    real complement = beyond_reach(x) ? real(1) : t / denominator;
+    slope = fused(at_most(y, SIGMOID_REACH), complement, real(1) - complement);
+    return y;
 }
 
 __device__ inline real softplus(real x) { return (x > real(0) ? x : real(0)) + ln_1p_unit(exponential(-magnitude(x))); }

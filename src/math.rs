@@ -290,16 +290,16 @@ fn sigmoid_reach<T: Real>() -> f64 {
     pick::<T, _>(87.33, 708.39)
 }
 
-/// $(x, e^{-x}, 1 + e^{-x})$, the last rounded once, with what lies beyond the reach moved to its end.
+/// $(e^{-x}, 1 + e^{-x})$, the last rounded once, with what lies beyond the reach moved to its end.
 #[inline(always)]
-fn sigmoid_parts<T: Real>(x: T) -> (T, T, T) {
+fn sigmoid_parts<T: Real>(x: T) -> (T, T) {
     let x = at_most(at_least(x, -sigmoid_reach::<T>()), sigmoid_reach::<T>());
     let (r, q, n) = exp_parts(-1.0, x);
     let power = n.exp2_of_rounded();
     // The one power for which 1 counts, but is lost in 1 + 2^n: it joins the fraction.
     let absorbs = power == T::from_f64(2.0) / T::EPSILON;
     let p = q.mul_add(r * r, if absorbs { r + T::EPSILON * T::from_f64(0.5) } else { r });
-    (x, power.mul_add(p, power), power.mul_add(p, T::ONE + power))
+    (power.mul_add(p, power), power.mul_add(p, T::ONE + power))
 }
 
 /// Whether $\sigma(x)$ is no normal number any more.
@@ -312,7 +312,7 @@ fn beyond_reach<T: Real>(x: T) -> bool {
 /// $e^x$; what would be subnormal (`x < -87` in `f32`, `-708` in `f64`) is 0.
 #[inline(always)]
 pub fn sigmoid<T: Real>(x: T) -> T {
-    let (_, _, denominator) = sigmoid_parts(x);
+    let (_, denominator) = sigmoid_parts(x);
     if beyond_reach(x) { T::ZERO } else { T::ONE / denominator }
 }
 
@@ -326,15 +326,18 @@ pub fn silu<T: Real>(x: T) -> T {
     silu_with_derivative(x).0
 }
 
-/// `(silu(x), silu'(x))`, with $\operatorname{silu}'(x) = \sigma(x) (1 + x (1 - \sigma(x)))$.
+/// `(silu(x), silu'(x))`, with $\operatorname{silu}'(x) = \sigma(x) + \operatorname{silu}(x) \sigma(-x)$.
 ///
 /// The value is that of [`silu`]; the absolute error of the slope is below 2 [`Real::EPSILON`].
 #[inline(always)]
 pub fn silu_with_derivative<T: Real>(x: T) -> (T, T) {
-    let (near, t, denominator) = sigmoid_parts(x);
-    let (y, s) = if beyond_reach(x) { (-T::ZERO, T::ZERO) } else { (x / denominator, T::ONE / denominator) };
-    // 1 - s is t s, without cancellation.
-    (y, s * (near * s).mul_add(t, T::ONE))
+    let (t, denominator) = sigmoid_parts(x);
+    // A choice for each quotient, not one for both: so each becomes a division under a mask.
+    let y = if beyond_reach(x) { -T::ZERO } else { x / denominator };
+    // The relative accuracy of sigmoid(-x) = t / (1 + t) counts in the product; 1 - sigmoid(x) would not have it.
+    let complement = if beyond_reach(x) { T::ONE } else { t / denominator };
+    // Beyond the reach the product is as good as 0, but would not be for an infinite y.
+    (y, at_most(y, sigmoid_reach::<T>()).mul_add(complement, T::ONE - complement))
 }
 
 /// $\ln(1 + e^x) = \max(x, 0) + \ln(1 + e^{-|x|})$; its derivative is [`sigmoid`].

@@ -84,7 +84,7 @@ impl Activation {
 
 /// Elements that are computed together, apart from where they come from and go: several vectors, whose chains of
 /// operations run side by side.
-const BLOCK: usize = 128;
+const BLOCK: usize = 64;
 
 /// x <- f(x), slope <- f'(x); what is not asked for is not computed.
 fn map<T: Real>(x: &mut [T], slope: &mut [T], f: impl Fn(T) -> (T, T)) {
