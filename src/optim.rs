@@ -325,20 +325,21 @@ fn norm<T: Real>(pool: &Pool, g: &[T]) -> f64 {
     sums.iter().sum::<f64>().sqrt()
 }
 
-/// Sum of squares; enough partial sums that none waits for its last addition.
+/// Sum of squares; enough partial sums that none waits for its last addition. They are the closure's own, so that they
+/// stay in registers.
 fn squares<T: Real>(g: &[T]) -> f64 {
-    let mut partial = [0.0_f64; 64];
     wide(
         #[inline(always)]
         || {
+            let mut partial = [0.0_f64; 64];
             let (whole, rest) = g.as_chunks::<64>();
             for g in whole {
                 partial.iter_mut().zip(g).for_each(|(sum, &g)| *sum += g.to_f64() * g.to_f64());
             }
             partial.iter_mut().zip(rest).for_each(|(sum, &g)| *sum += g.to_f64() * g.to_f64());
+            partial.iter().sum()
         },
-    );
-    partial.iter().sum()
+    )
 }
 
 #[cfg(test)]

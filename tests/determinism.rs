@@ -3,9 +3,11 @@
 use ndarray::{Array2, ArrayView2, s};
 use rand_distr::{Distribution, StandardNormal};
 use retrodict::models::RealNvp;
+use retrodict::nn::Mlp;
+use retrodict::ops::elementwise::Activation;
 use retrodict::rng::Philox;
 use retrodict::train::Training;
-use retrodict::{Dataset, Device, Npe, Posterior, Prior, simulate};
+use retrodict::{Dataset, Device, Feed, Graph, Layout, Npe, Posterior, Prior, Request, Store, simulate};
 
 /// Three parameters, seven features, and a batch whose last tile is not full.
 fn posterior(threads: usize) -> Posterior {
@@ -43,6 +45,31 @@ fn weights_draws_and_densities_are_the_same_bits_for_1_2_and_5_threads() {
         assert_eq!(one.weights(), other.weights(), "{threads} threads");
         assert_eq!(draws, other.sample_many(observations().view(), 333, 9).unwrap(), "{threads} threads");
         assert_eq!(density, other.log_prob(draws.slice(s![2, .., ..]), observations().row(2)).unwrap());
+    }
+}
+
+/// Of which the cache does not hold as many as there are lanes, so that these run in rounds: nine tiles in eight lanes, in
+/// rounds of 1, 2, 3 and all.
+#[test]
+fn large_gradients_are_the_same_bits_for_any_number_of_threads() {
+    let mut layout = Layout::new();
+    let net = Mlp::new(&mut layout.scope("net"), 4, &[350, 400], 1, Activation::Tanh).unwrap();
+    let mut store = Store::<f64>::new(layout, 7);
+    let mut graph = Graph::new();
+    let x = graph.input("x", 4).unwrap();
+    let loss = net.forward(&mut graph, &[x]).unwrap();
+    let request = Request::outputs(&[loss]).with_parameter_gradients(0..store.layout().len());
+    let table: Vec<f64> = (0..4 * 2100).map(|i| f64::from(i).sin()).collect();
+    let mut expected = None;
+    for threads in [9, 1, 2, 3, 2] {
+        let mut plan = graph.compile(&Device::cpu_with_threads(threads), &request).unwrap();
+        for rows in [2100, 700, 2100] {
+            let mean = plan.mean_and_gradient(&mut store, rows, &[Feed::Rows(&table[..4 * rows])]).unwrap();
+            if rows == 2100 {
+                let found = (mean, store.grads().to_vec());
+                assert!(*expected.get_or_insert_with(|| found.clone()) == found, "{threads} threads");
+            }
+        }
     }
 }
 

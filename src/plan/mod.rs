@@ -217,7 +217,7 @@ pub struct Plan<T> {
     packed: Aligned<T>,
     /// One for each thread, which all its tiles have in turn, so that it stays in the cache.
     workspaces: Vec<Workspace<T>>,
-    /// The gradients of all lanes but the first.
+    /// The gradients of the lanes that run at once.
     gradients: Vec<Aligned<T>>,
     tile_sums: Vec<f64>,
     pool: Arc<Pool>,
@@ -229,7 +229,7 @@ pub struct Plan<T> {
 /// this machine's: no result shall depend on it.
 const CACHE_BYTES: usize = 1024 * 1024;
 
-/// Lanes that sum a gradient, each with a copy of it: as many threads as can share a training step.
+/// Lanes that sum a gradient: as many threads as can share a training step.
 const GRADIENT_LANES: usize = 8;
 
 /// Rows of a tile that sums a gradient. With fewer, reading the weights and writing their gradients, once a tile, costs
@@ -246,6 +246,11 @@ fn tile_rows<T>(program: &Program<T>, batch: usize) -> usize {
     batch.div_ceil(4).next_multiple_of(16).clamp(least, most)
 }
 
+/// Of how many lanes the gradients, so long, have memory at the same time: as many as threads need or the cache holds.
+fn lanes_at_once<T>(len: usize, threads: usize) -> usize {
+    (CACHE_BYTES / (size_of::<T>() * len).max(1)).max(threads).min(GRADIENT_LANES)
+}
+
 impl<T: Real> Graph<T> {
     /// Compiles what `request` asks for into a plan that runs on `device`.
     ///
@@ -257,12 +262,13 @@ impl<T: Real> Graph<T> {
         let program = compile(self, request)?;
         #[cfg(feature = "cuda")]
         let on_device = device.as_cuda().map(|cuda| cuda::OnDevice::new(cuda, &program)).transpose()?;
-        let others = if program.trained.is_empty() { 0 } else { GRADIENT_LANES - 1 };
+        let threads = device.pool().threads();
+        let len = program.trained.len();
         Ok(Plan {
             packed: Aligned::zeros(program.packed()),
-            gradients: (0..others).map(|_| Aligned::zeros(program.trained.len())).collect(),
+            gradients: (0..lanes_at_once::<T>(len, threads)).map(|_| Aligned::zeros(len)).collect(),
             program,
-            workspaces: (0..device.pool().threads()).map(|_| Workspace::new()).collect(),
+            workspaces: (0..threads).map(|_| Workspace::new()).collect(),
             tile_sums: Vec::new(),
             pool: device.pool().clone(),
             #[cfg(feature = "cuda")]
@@ -430,66 +436,72 @@ impl<T: Real> Plan<T> {
             return on_device.read_gradient(gradient);
         }
         self.run_tiles(Call { params: params.values(), ..call }, gradient);
-        self.add_lanes(rows, gradient);
         Ok(())
     }
 
-    /// Packs, and replays all tiles. The first lane's gradient is where the sum over the lanes will be.
+    /// Packs, and replays all tiles.
+    ///
+    /// Lanes that sum a gradient run in rounds. After each, its gradients are added to the sum, in the order of the lanes,
+    /// and the next round has their memory, which is in the cache.
     fn run_tiles(&mut self, call: Call<'_, T>, gradient: &mut [T]) {
         pack(&self.program, call.params, &mut self.packed, &self.pool);
-        let call = Call { packed: &self.packed, ..call };
-        let (tile, tiles) = (tile_rows(&self.program, call.rows), self.tiles(call.rows));
+        let tile = tile_rows(&self.program, call.rows);
+        let tiles = call.rows.div_ceil(tile);
         self.tile_sums.resize(tiles, 0.0);
-        let (program, lanes, len) = (&self.program, self.lanes(call.rows), gradient.len());
-        let (sums, first) = (Disjoint::new(&mut self.tile_sums), Disjoint::new(gradient));
-        let others = Disjoint::new(&mut self.gradients);
-        self.workspaces.iter_mut().for_each(|workspace| workspace.make_room(program, tile));
-        self.pool.run_with(&mut self.workspaces, lanes, |workspace, l| {
+        self.workspaces.iter_mut().for_each(|workspace| workspace.make_room(&self.program, tile));
+        if gradient.is_empty() || tiles == 0 {
+            gradient.fill(T::ZERO);
+            return self.run_lanes(&call, 0..tiles, tiles, gradient);
+        }
+        let (lanes, at_once) = (tiles.min(GRADIENT_LANES), self.gradients.len());
+        for begin in (0..lanes).step_by(at_once) {
+            let round = begin..lanes.min(begin + at_once);
+            self.run_lanes(&call, round.clone(), lanes, gradient);
+            add(&self.pool, &self.gradients[usize::from(begin == 0)..round.len()], gradient);
+        }
+    }
+
+    /// Runs these of all `lanes`, each with its gradient, if one is wanted: the first of all with the sum.
+    fn run_lanes(&mut self, call: &Call<'_, T>, round: Range<usize>, lanes: usize, sum: &mut [T]) {
+        let Self { program, packed, workspaces, gradients, tile_sums, pool, .. } = self;
+        let call = Call { packed, ..*call };
+        let (tile, tiles, len) = (tile_rows(program, call.rows), tile_sums.len(), sum.len());
+        let (tile_sums, gradients, sum) = (Disjoint::new(tile_sums), Disjoint::new(gradients), Disjoint::new(sum));
+        pool.run_with(workspaces, round.len(), |workspace, i| {
+            let l = round.start + i;
             // SAFETY: each lane is run once.
             let gradient =
-                unsafe { if l.min(len) == 0 { first.range(0..len) } else { &mut others.range(l - 1..l)[0] } };
+                unsafe { if l.min(len) == 0 { sum.range(0..len) } else { &mut gradients.range(i..i + 1)[0] } };
             program.zero_untouched(gradient);
             for t in (l..tiles).step_by(lanes) {
                 let rows = t * tile..call.rows.min((t + 1) * tile);
                 // SAFETY: each tile is run once.
-                let sum = unsafe { sums.range(t..t + 1) };
+                let sum = unsafe { tile_sums.range(t..t + 1) };
                 runs::find(program, &call, rows.clone(), &mut workspace.runs);
                 sum[0] = Tile::new(program, workspace, gradient, tile, rows).first(t == l).run(&call);
             }
         });
     }
 
-    fn tiles(&self, rows: usize) -> usize {
-        rows.div_ceil(tile_rows(&self.program, rows))
-    }
-
-    /// How many lanes share the tiles. Where no gradient is summed each tile is one.
-    fn lanes(&self, rows: usize) -> usize {
-        let most = if self.program.trained.is_empty() { usize::MAX } else { GRADIENT_LANES };
-        self.tiles(rows).min(most)
-    }
-
     fn mean_of_first(&self, rows: usize) -> f64 {
         let cols = self.program.slots[self.program.outputs[0]].cols;
         self.tile_sums.iter().sum::<f64>() / (rows * cols) as f64
     }
+}
 
-    /// Adds the gradients of all lanes but the first, in the order of the lanes.
-    fn add_lanes(&self, rows: usize, gradient: &mut [T]) {
-        let Some(others) = self.lanes(rows).checked_sub(1) else { return gradient.fill(T::ZERO) };
-        let len = gradient.len();
-        let gradient = Disjoint::new(gradient);
-        self.pool.run_pieces(len, |range| {
-            // SAFETY: pieces are disjoint.
-            let sum = unsafe { gradient.range(range.clone()) };
-            for other in &self.gradients[..others] {
-                wide(
-                    #[inline(always)]
-                    || sum.iter_mut().zip(&other[range.clone()]).for_each(|(sum, &g)| *sum += g),
-                );
-            }
-        });
-    }
+/// Adds gradients to their sum, one after the other.
+fn add<T: Real>(pool: &Pool, gradients: &[Aligned<T>], sum: &mut [T]) {
+    let (len, sum) = (sum.len(), Disjoint::new(sum));
+    pool.run_pieces(len, |piece| {
+        // SAFETY: pieces are disjoint.
+        let sum = unsafe { sum.range(piece.clone()) };
+        for gradient in gradients {
+            wide(
+                #[inline(always)]
+                || sum.iter_mut().zip(&gradient[piece.clone()]).for_each(|(sum, &g)| *sum += g),
+            );
+        }
+    });
 }
 
 /// Lets the ops make what their tiles share of the parameters.
