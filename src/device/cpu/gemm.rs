@@ -279,8 +279,7 @@ fn columns<T: Real, B: Right<T>, const R: usize, const W: usize>(
     let cols = W.min(b.size().1 - j);
     let first = if let Start::Bias(bias) = start { padded(&bias[j..j + cols]) } else { [T::ZERO; W] };
     let first = if matches!(start, Start::Add) { None } else { Some(&first) };
-    let mut i = 0;
-    while i < a.rows {
+    for i in (0..a.rows).step_by(R) {
         let (rows, c) = (R.min(a.rows - i), &mut c[i * stride..]);
         if rows == R && cols == W {
             tile::<T, R, W>(a, i, panel, first, c, stride);
@@ -293,7 +292,6 @@ fn columns<T: Real, B: Right<T>, const R: usize, const W: usize>(
             tile(a, i, panel, first, edge);
             copy(rows, cols, edge, NR, c, stride);
         }
-        i += R;
     }
 }
 

@@ -60,14 +60,14 @@ unsafe fn strip(x: *const f32, step: usize, cols: usize, y: *mut f32, stride: us
         let (a, b) = (_mm256_castps_pd(a), _mm256_castps_pd(b));
         [_mm256_castpd_ps(_mm256_unpacklo_pd(a, b)), _mm256_castpd_ps(_mm256_unpackhi_pd(a, b))]
     };
-    for c in (0..cols).step_by(BLOCK / 2) {
-        // SAFETY: rows r and r + 4 have four elements from column c on.
-        let load = |r: usize| unsafe { _mm256_loadu2_m128(x.add((r + 4) * step + c), x.add(r * step + c)) };
-        let ([a, b], [c0, d]) = (by_one(load(0), load(1)), by_one(load(2), load(3)));
-        let ([a, b], [c0, d]) = (by_two(a, c0), by_two(b, d));
-        for (i, column) in [a, b, c0, d].into_iter().enumerate() {
-            // SAFETY: column c + i of eight rows is so many elements of row c + i of y.
-            unsafe { _mm256_storeu_ps(y.add((c + i) * stride), column) };
+    for j in (0..cols).step_by(BLOCK / 2) {
+        // SAFETY: rows r and r + 4 have four elements from column j on.
+        let load = |r: usize| unsafe { _mm256_loadu2_m128(x.add((r + 4) * step + j), x.add(r * step + j)) };
+        let ([a, b], [c, d]) = (by_one(load(0), load(1)), by_one(load(2), load(3)));
+        let ([a, b], [c, d]) = (by_two(a, c), by_two(b, d));
+        for (i, column) in [a, b, c, d].into_iter().enumerate() {
+            // SAFETY: column j + i of eight rows is so many elements of row j + i of y.
+            unsafe { _mm256_storeu_ps(y.add((j + i) * stride), column) };
         }
     }
 }
