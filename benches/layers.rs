@@ -182,6 +182,7 @@ fn ops() -> Result<Vec<Layer>, Error> {
             Ok(g.spline_coupling(x[0], x[1], x[2], &[2, 3, 4], 8, 5.0, Direction::Forward)?.0)
         })?,
         op("mixture of 8 in 5", &[5, 88], &[], |g, x, _| g.mixture_log_density(x[0], x[1], 8, Covariance::Diagonal))?,
+        op("softplus of 64", &[64], &[], |g, x, _| g.map(Activation::Softplus, x[0]))?,
         op("normal log-density", &[5], &[], |g, x, _| g.normal_log_density(x[0]))?,
     ];
     Ok(layers.into_iter().flatten().collect())

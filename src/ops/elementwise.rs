@@ -55,31 +55,59 @@ impl Activation {
 
     /// Replaces each x by f(x), and fills `slope` with f'(x) unless it is empty.
     pub(crate) fn apply<T: Real>(self, x: &mut [T], slope: &mut [T]) {
-        let two = T::ONE + T::ONE;
         match self {
             Self::Identity => slope.fill(T::ONE),
-            Self::Relu => map(x, slope, |x| {
-                // Written so that a NaN passes.
-                (if x < T::ZERO { T::ZERO } else { x }, if x > T::ZERO { T::ONE } else { T::ZERO })
-            }),
-            Self::Tanh => map(x, slope, |x| {
-                let y = math::tanh(x);
-                (y, T::ONE - y * y)
-            }),
-            Self::Sigmoid => map(x, slope, |x| {
-                let y = math::sigmoid(x);
-                (y, y * (T::ONE - y))
-            }),
+            Self::Relu => map(x, slope, relu),
+            Self::Tanh => map(x, slope, tanh),
+            Self::Sigmoid => map(x, slope, sigmoid),
             Self::Silu => map(x, slope, math::silu_with_derivative),
-            Self::Softplus => map(x, slope, |x| (math::softplus(x), math::sigmoid(x))),
-            Self::Exp => map(x, slope, |x| {
-                let y = math::exp(x);
-                (y, y)
-            }),
-            Self::Ln => map(x, slope, |x| (math::ln(x), T::ONE / x)),
-            Self::Square => map(x, slope, |x| (x * x, two * x)),
+            Self::Softplus => map(x, slope, softplus),
+            Self::Exp => map(x, slope, exp),
+            Self::Ln => map(x, slope, ln),
+            Self::Square => map(x, slope, square),
         }
     }
+}
+
+// (f(x), f'(x))
+
+#[inline(always)]
+fn relu<T: Real>(x: T) -> (T, T) {
+    // Written so that a NaN passes.
+    (if x < T::ZERO { T::ZERO } else { x }, if x > T::ZERO { T::ONE } else { T::ZERO })
+}
+
+#[inline(always)]
+fn tanh<T: Real>(x: T) -> (T, T) {
+    let y = math::tanh(x);
+    (y, T::ONE - y * y)
+}
+
+#[inline(always)]
+fn sigmoid<T: Real>(x: T) -> (T, T) {
+    let y = math::sigmoid(x);
+    (y, y * (T::ONE - y))
+}
+
+#[inline(always)]
+fn softplus<T: Real>(x: T) -> (T, T) {
+    (math::softplus(x), math::sigmoid(x))
+}
+
+#[inline(always)]
+fn exp<T: Real>(x: T) -> (T, T) {
+    let y = math::exp(x);
+    (y, y)
+}
+
+#[inline(always)]
+fn ln<T: Real>(x: T) -> (T, T) {
+    (math::ln(x), T::ONE / x)
+}
+
+#[inline(always)]
+fn square<T: Real>(x: T) -> (T, T) {
+    (x * x, x + x)
 }
 
 /// Elements that are computed together, apart from where they come from and go: several vectors, whose chains of
@@ -87,6 +115,9 @@ impl Activation {
 const BLOCK: usize = 64;
 
 /// x <- f(x), slope <- f'(x); what is not asked for is not computed.
+///
+/// All must be inlined to be compiled for wide vectors: `f` is a function that always is, and the loops are loops, as
+/// `for_each` is itself a function that the compiler may choose to call.
 fn map<T: Real>(x: &mut [T], slope: &mut [T], f: impl Fn(T) -> (T, T)) {
     let (blocks, rest) = x.as_chunks_mut::<BLOCK>();
     if slope.is_empty() {
@@ -95,10 +126,14 @@ fn map<T: Real>(x: &mut [T], slope: &mut [T], f: impl Fn(T) -> (T, T)) {
             || {
                 for block in blocks {
                     let mut x = *block;
-                    x.iter_mut().for_each(|x| *x = f(*x).0);
+                    for x in &mut x {
+                        *x = f(*x).0;
+                    }
                     *block = x;
                 }
-                rest.iter_mut().for_each(|x| *x = f(*x).0);
+                for x in rest {
+                    *x = f(*x).0;
+                }
             },
         );
     }
@@ -108,10 +143,14 @@ fn map<T: Real>(x: &mut [T], slope: &mut [T], f: impl Fn(T) -> (T, T)) {
         || {
             for (block, slopes) in blocks.iter_mut().zip(slopes) {
                 let (mut x, mut slope) = (*block, *slopes);
-                x.iter_mut().zip(&mut slope).for_each(|(x, slope)| (*x, *slope) = f(*x));
+                for (x, slope) in x.iter_mut().zip(&mut slope) {
+                    (*x, *slope) = f(*x);
+                }
                 (*block, *slopes) = (x, slope);
             }
-            rest.iter_mut().zip(last).for_each(|(x, slope)| (*x, *slope) = f(*x));
+            for (x, slope) in rest.iter_mut().zip(last) {
+                (*x, *slope) = f(*x);
+            }
         },
     );
 }
