@@ -55,16 +55,28 @@ impl Activation {
 
     /// Replaces each x by f(x), and fills `slope` with f'(x) unless it is empty.
     pub(crate) fn apply<T: Real>(self, x: &mut [T], slope: &mut [T]) {
+        // The closure is inlined always; a function's bare name need not be, and would be called at the build's own
+        // SIMD level.
+        macro_rules! map {
+            ($f:path) => {
+                map(
+                    x,
+                    slope,
+                    #[inline(always)]
+                    |x| $f(x),
+                )
+            };
+        }
         match self {
             Self::Identity => slope.fill(T::ONE),
-            Self::Relu => map(x, slope, relu),
-            Self::Tanh => map(x, slope, tanh),
-            Self::Sigmoid => map(x, slope, sigmoid),
-            Self::Silu => map(x, slope, math::silu_with_derivative),
-            Self::Softplus => map(x, slope, softplus),
-            Self::Exp => map(x, slope, exp),
-            Self::Ln => map(x, slope, ln),
-            Self::Square => map(x, slope, square),
+            Self::Relu => map!(relu),
+            Self::Tanh => map!(tanh),
+            Self::Sigmoid => map!(sigmoid),
+            Self::Silu => map!(math::silu_with_derivative),
+            Self::Softplus => map!(softplus),
+            Self::Exp => map!(exp),
+            Self::Ln => map!(ln),
+            Self::Square => map!(square),
         }
     }
 }
@@ -116,8 +128,8 @@ const BLOCK: usize = 64;
 
 /// x <- f(x), slope <- f'(x); what is not asked for is not computed.
 ///
-/// All must be inlined to be compiled for wide vectors: `f` is a function that always is, and the loops are loops, as
-/// `for_each` is itself a function that the compiler may choose to call.
+/// All must be inlined to be compiled for wide vectors, `f` too; loops are loops, as `for_each` is itself a function that
+/// the compiler may choose to call.
 fn map<T: Real>(x: &mut [T], slope: &mut [T], f: impl Fn(T) -> (T, T)) {
     let (blocks, rest) = x.as_chunks_mut::<BLOCK>();
     if slope.is_empty() {
