@@ -246,9 +246,11 @@ fn tile_rows<T>(program: &Program<T>, batch: usize) -> usize {
     batch.div_ceil(4).next_multiple_of(16).clamp(least, most)
 }
 
-/// Of how many lanes the gradients, so long, have memory at the same time: as many as threads need or the cache holds.
+/// Of how many lanes the gradients, so long, have memory at the same time: all if the cache holds them, or the same number
+/// for each thread, so that none waits for another at the end of a round.
 fn lanes_at_once<T>(len: usize, threads: usize) -> usize {
-    (CACHE_BYTES / (size_of::<T>() * len).max(1)).max(threads).min(GRADIENT_LANES)
+    let fitting = CACHE_BYTES / (size_of::<T>() * len).max(1);
+    if fitting >= GRADIENT_LANES { GRADIENT_LANES } else { ((fitting / threads).max(1) * threads).min(GRADIENT_LANES) }
 }
 
 impl<T: Real> Graph<T> {
