@@ -173,8 +173,9 @@ __device__ inline real silu_with_derivative(real x, real& slope) {
     real t, denominator;
     sigmoid_parts(x, t, denominator);
     real y = beyond_reach(x) ? -real(0) : x / denominator;
-    real complement = beyond_reach(x) ? real(1) : t / denominator;
-    slope = fused(at_most(y, SIGMOID_REACH), complement, real(1) - complement);
+    real s = beyond_reach(x) ? real(0) : real(1) / denominator;
+    real complement = beyond_reach(x) ? real(1) : t * s;
+    slope = fused(at_most(y, SIGMOID_REACH), complement, s);
     return y;
 }
 
