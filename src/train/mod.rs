@@ -189,9 +189,12 @@ impl<'a, 'd, T: Real> Minimiser<'a, 'd, T> {
         let rules = Rules { range: self.range.clone(), max_epochs, patience, last: false };
         self.keep_tables(store)?;
         let history = run(self, store, &rules, checkpoints, on_epoch);
-        // The tables are only borrowed.
+        // The tables are only borrowed. If giving them back fails too, the training's own error is the one to tell.
         #[cfg(feature = "cuda")]
-        self.plan.keep_tables(0, std::iter::empty())?;
+        let history = {
+            let given_back = self.plan.keep_tables(0, std::iter::empty());
+            history.and_then(|history| given_back.map(|()| history))
+        };
         history
     }
 
