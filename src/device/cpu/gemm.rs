@@ -372,9 +372,7 @@ impl<T: Real> Mat<'_, T> {
             j += width;
         }
     }
-}
 
-impl<T: Real> Mat<'_, T> {
     /// Its rows, each as W contiguous elements. Those beyond the last column are arbitrary.
     fn pack_into<const W: usize>(self, panel: &mut [[T; W]]) {
         if self.row_stride == 1 && self.col_stride != 1 {
