@@ -273,13 +273,18 @@ fn interrupted(folder: &Path, file: &str, output: &Output) {
 #[test]
 fn an_interrupted_training_goes_on_to_the_same_posterior() {
     let from = trained();
-    let train = format!("{FIT} --family realnvp --batch 100 --epochs 40 --patience 40 --checkpoint-every 0");
+    // So many epochs that the last is far away when the first has been seen to be over.
+    let train = format!("{FIT} --family realnvp --batch 100 --epochs 200 --patience 200 --checkpoint-every 0");
     ok(from, &format!("fit {train} --out straight.safetensors"));
     for signal in ["-INT", "-TERM", "-KILL"] {
         let file = format!("resumed{signal}.safetensors");
         let mut child = command(from, &format!("fit {train} --out {file}"));
-        let child = child.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        std::thread::sleep(Duration::from_millis(250));
+        let mut child = child.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let checkpoint = from.join(format!("{file}.checkpoint"));
+        while !checkpoint.exists() {
+            assert!(child.try_wait().unwrap().is_none(), "{file}: over without a checkpoint");
+            std::thread::sleep(Duration::from_millis(1));
+        }
         Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();
         let output = child.wait_with_output().unwrap();
         if signal != "-KILL" {
@@ -287,7 +292,7 @@ fn an_interrupted_training_goes_on_to_the_same_posterior() {
             fails(from, &format!("fit {train} --out {file}"), 1, &["interrupted training", "--resume", "--force"]);
         }
         ok(from, &format!("fit {train} --out {file} --resume"));
-        assert!(!from.join(format!("{file}.checkpoint")).exists(), "a finished training needs none");
+        assert!(!checkpoint.exists(), "a finished training needs none");
         let densities = |file: &str| ok(from, &format!("log-prob {file} --theta test.npy --x test_x.npy"));
         assert_eq!(densities(&file), densities("straight.safetensors"));
     }
