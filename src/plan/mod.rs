@@ -471,9 +471,9 @@ impl<T: Real> Plan<T> {
         let (tile_sums, gradients, sum) = (Disjoint::new(tile_sums), Disjoint::new(gradients), Disjoint::new(sum));
         pool.run_with(workspaces, round.len(), |workspace, i| {
             let l = round.start + i;
-            // SAFETY: each lane is run once.
+            // SAFETY: each lane is run once, and what has no elements overlaps with nothing.
             let gradient =
-                unsafe { if l.min(len) == 0 { sum.range(0..len) } else { &mut gradients.range(i..i + 1)[0] } };
+                unsafe { if l == 0 || len == 0 { sum.range(0..len) } else { &mut gradients.range(i..i + 1)[0] } };
             program.zero_untouched(gradient);
             for t in (l..tiles).step_by(lanes) {
                 let rows = t * tile..call.rows.min((t + 1) * tile);

@@ -6,7 +6,8 @@
 //! the algorithm is that of Goto and van de Geijn (*Anatomy of High-Performance Matrix
 //! Multiplication*, ACM TOMS 34, 2008), less what small matrices do not need: B is packed in
 //! panels of columns, beforehand ([`Packed`]: the weights, which all tiles share) or one panel at
-//! a time, A is read where it lies, and nothing is allocated. A product with few columns is computed as its transpose.
+//! a time, unless its rows lie near each other; A is read where it lies, and nothing is allocated. A product with few
+//! columns is computed as its transpose.
 //!
 //! Element (i, j) is one chain of fused multiply-adds over p = 0, 1, .., k-1, begun at its
 //! starting value. Neither m nor n nor the place in a tile changes that order, so a row's result
@@ -426,7 +427,11 @@ fn tile<T: Real, const R: usize, const W: usize>(
     assert!(panel.rows == a.cols && i + R <= a.rows && holds(c.len(), R, W, stride));
     math::wide(
         #[inline(always)]
-        move || kernel::<T, R, W>(a, array::from_fn(|r| (i + r) * a.row_stride), panel, start, c, stride),
+        move || {
+            let rows = array::from_fn(|r| (i + r) * a.row_stride);
+            // SAFETY: rows of A and a place in C, as asserted.
+            unsafe { kernel::<T, R, W>(a, rows, panel, start, c, stride) };
+        },
     );
 }
 
@@ -444,14 +449,18 @@ fn ragged_tile<T: Real, const R: usize, const W: usize>(
         #[inline(always)]
         move || {
             let rows = array::from_fn(|r| (i + r).min(a.rows - 1) * a.row_stride);
-            kernel::<T, R, W>(a, rows, panel, start, edge, NR);
+            // SAFETY: likewise.
+            unsafe { kernel::<T, R, W>(a, rows, panel, start, edge, NR) };
         },
     );
 }
 
 /// The product of the rows of A that begin at these elements with a panel.
+///
+/// # Safety
+/// They must be rows of A, with as many columns as the panel has rows, and C must hold R rows of W elements.
 #[inline(always)]
-fn kernel<T: Real, const R: usize, const W: usize>(
+unsafe fn kernel<T: Real, const R: usize, const W: usize>(
     a: Mat<T>,
     rows: [usize; R],
     panel: Panel<T, W>,
@@ -460,7 +469,7 @@ fn kernel<T: Real, const R: usize, const W: usize>(
     stride: usize,
 ) {
     let mut sum = [start.copied().unwrap_or([T::ZERO; W]); R];
-    // SAFETY: our callers have checked that C holds R rows of W elements.
+    // SAFETY: the caller's promise.
     let mut place = |r: usize| unsafe { &mut *c.as_mut_ptr().add(r * stride).cast::<[T; W]>() };
     if start.is_none() {
         sum.iter_mut().enumerate().for_each(|(r, sum)| *sum = *place(r));
@@ -475,7 +484,7 @@ fn kernel<T: Real, const R: usize, const W: usize>(
             b = &copy;
         }
         for (sum, row) in sum.iter_mut().zip(rows) {
-            // SAFETY: this is the element in a row < a.rows and a column p < a.cols, which the
+            // SAFETY: this is the element in one of A's rows and a column p < a.cols, which the
             // data hold: checked where a `Mat` is made, kept by `t` and by `block`. Half as fast
             // again as with the check.
             let x = unsafe { *a.data.get_unchecked(row + p * a.col_stride) };
